@@ -1,0 +1,1 @@
+"""What every room of MemCube needs and no room owns."""

@@ -1,0 +1,29 @@
+"""Every event MemCube knows, by name: what docs, schemas and the AsyncAPI document are generated from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+from memcube_common.contracts import events
+
+EVENTS: Mapping[str, type[events.Event]] = MappingProxyType(
+    {
+        event.type: event
+        for event in (
+            events.InsightSubmitted,
+            events.MemoryCreated,
+            events.MemoryUpdated,
+            events.MemoryEmbedded,
+            events.MemoryPromoted,
+            events.MemoryArchived,
+            events.MemoryExpired,
+            events.MemoryRestored,
+            events.MemoryPurged,
+            events.ReceiptStored,
+            events.ReceiptSearchable,
+            events.ReceiptFailed,
+            events.ReceiptParked,
+        )
+    }
+)

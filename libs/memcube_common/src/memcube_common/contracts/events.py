@@ -1,0 +1,164 @@
+"""Facts: what has happened, in the past tense. An event class carries its own name; its subject is derived."""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar, Literal
+from uuid import UUID
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from memcube_common.contracts.fields import (
+    Content,
+    FreeJson,
+    Governance,
+    Label,
+    Lifecycle,
+    MemoryType,
+    Moment,
+    Priority,
+    Reference,
+    Tags,
+)
+from memcube_common.ids import AgentName, ProjectSlug, Uuid7
+
+
+class Event(BaseModel):
+    """A fact on the bus. Readers ignore fields they do not know; within a version only optional fields are added."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True, hide_input_in_errors=True, allow_inf_nan=False)
+
+    type: ClassVar[str]
+    stream: ClassVar[Literal["INSIGHTS", "CHANGES"]]
+    per_agent: ClassVar[bool] = False
+
+    @classmethod
+    def subject(cls, project: str, agent: str | None = None) -> str:
+        """The one subject this event travels on for `project` (and for `agent`, where its subject names one)."""
+        if cls.per_agent != (agent is not None):
+            raise ValueError(f"{cls.type}: an agent is {'required' if cls.per_agent else 'not part of the subject'}")
+        return f"memcube.{project}.{cls.type}" + (f".{agent}" if agent is not None else "")
+
+
+class InsightSubmitted(Event):
+    """An agent learned something. Project and sender are taken from the subject, never from the body."""
+
+    type = "insight.v1.submitted"
+    stream = "INSIGHTS"
+    per_agent = True
+
+    id: Uuid7 = Field(description="Made by the sender; the same id delivered twice is one insight.")
+    insight: Content = Field(description="What was learned, in words.")
+    label: Label | None = None
+    tags: Tags = []
+    evidence_refs: Annotated[list[Reference], Field(max_length=64)] = []
+    sentiment: Annotated[float, Field(ge=-1, le=1)] | None = None
+    priority: Priority = "WARM"
+    governance: Governance = Governance()
+    metadata: FreeJson = {}
+
+
+class Change(Event):
+    """A fact about what MemCube holds, numbered without gaps inside its project."""
+
+    stream = "CHANGES"
+
+    id: str = Field(description="'<project>/<position>': unique, and the same on every delivery.")
+    project: ProjectSlug
+    position: Annotated[int, Field(ge=1)] = Field(description="1, 2, 3 … inside the project; SSE's event id.")
+    at: Moment
+
+
+class MemoryChange(Change):
+    """A memory changed. Identity and state, never content."""
+
+    memory_id: UUID
+    version: Annotated[int, Field(ge=1)]
+    memory_type: MemoryType
+    label: Label
+    tags: Tags
+    lifecycle: Lifecycle
+    actor: str
+    changed: list[str] = Field(default=[], description="Names of the fields that changed.")
+
+
+class MemoryCreated(MemoryChange):
+    """A memory exists and can be found by its words."""
+
+    type = "memory.v1.created"
+
+
+class MemoryUpdated(MemoryChange):
+    """A memory has a new version or new settings."""
+
+    type = "memory.v1.updated"
+
+
+class MemoryEmbedded(MemoryChange):
+    """A memory has a vector of the current model; it can now be found by meaning."""
+
+    type = "memory.v1.embedded"
+
+
+class MemoryPromoted(MemoryChange):
+    """A memory has proved itself and is active."""
+
+    type = "memory.v1.promoted"
+
+
+class MemoryArchived(MemoryChange):
+    """A memory was put away; it is kept but no longer found."""
+
+    type = "memory.v1.archived"
+
+
+class MemoryExpired(MemoryChange):
+    """A memory outlived its governance."""
+
+    type = "memory.v1.expired"
+
+
+class MemoryRestored(MemoryChange):
+    """An archived or expired memory is back."""
+
+    type = "memory.v1.restored"
+
+
+class MemoryPurged(MemoryChange):
+    """A memory is gone for good."""
+
+    type = "memory.v1.purged"
+
+
+class ReceiptFact(Change):
+    """What became of an insight that an agent sent over NATS."""
+
+    per_agent = True
+
+    receipt_id: UUID
+    memory_id: UUID | None = None
+    agent: AgentName
+    reason: str | None = None
+
+
+class ReceiptStored(ReceiptFact):
+    """The insight is durable, and its memory can be found by its words."""
+
+    type = "receipt.v1.stored"
+
+
+class ReceiptSearchable(ReceiptFact):
+    """The insight's memory can be found by meaning."""
+
+    type = "receipt.v1.searchable"
+
+
+class ReceiptFailed(ReceiptFact):
+    """The insight's memory will not get a vector; it can still be found by its words."""
+
+    type = "receipt.v1.failed"
+
+
+class ReceiptParked(ReceiptFact):
+    """The insight was set aside with its reason; an operator can replay it."""
+
+    type = "receipt.v1.parked"

@@ -1,0 +1,28 @@
+"""What every room is told by its environment: frozen, bounded, documented, read once in main."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field, SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class RoomSettings(BaseSettings):
+    """The settings all rooms share. Each room extends this with its own."""
+
+    model_config = SettingsConfigDict(env_prefix="MEMCUBE_", frozen=True, extra="ignore", hide_input_in_errors=True)
+
+    postgres_dsn: SecretStr = Field(description="Postgres of this room's own login role.")
+    nats_url: SecretStr = Field(description="NATS server, with credentials inside the URL.")
+    http_host: str = Field(default="127.0.0.1", description="Address the room listens on; loopback unless told.")
+    http_port: int = Field(default=0, ge=0, le=65535, description="Port the room listens on; 0 picks a free one.")
+    log_level: Literal["debug", "info", "warning", "error"] = Field(default="info", description="Least level logged.")
+    log_format: Literal["json", "console"] = Field(default="json", description="How a log line is written.")
+    pool_size: int = Field(default=6, ge=1, le=64, description="Most Postgres connections this process holds.")
+    statement_timeout: float = Field(
+        default=10.0, gt=0, le=600, description="Seconds a statement may run before Postgres ends it."
+    )
+    connect_timeout: float = Field(
+        default=1.0, gt=0, le=60, description="Seconds to wait for a connection before answering 'try again'."
+    )

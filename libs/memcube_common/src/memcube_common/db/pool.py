@@ -1,0 +1,159 @@
+"""The tenant transaction: `Database.transaction(principal)` is the only way to a connection."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncGenerator, Sequence
+from typing import Any, Final
+
+import asyncpg
+import structlog
+from asyncpg.pool import PoolConnectionProxy
+from pgvector.asyncpg import register_vector
+
+from memcube_common.db.statements import Statement
+from memcube_common.errors import TryAgain
+from memcube_common.security.principal import Principal
+
+Row = asyncpg.Record
+_log = structlog.get_logger(__name__)
+
+_END: Final = "COMMIT; RESET ROLE; RESET ALL"
+_UNDO: Final = "ROLLBACK; RESET ROLE; RESET ALL"
+
+_GONE: Final = (
+    OSError,
+    TimeoutError,
+    asyncpg.PostgresConnectionError,
+    asyncpg.InterfaceError,
+    asyncpg.CannotConnectNowError,
+    asyncpg.AdminShutdownError,
+    asyncpg.CrashShutdownError,
+    asyncpg.TooManyConnectionsError,
+    asyncpg.QueryCanceledError,
+    asyncpg.LockNotAvailableError,
+    asyncpg.DeadlockDetectedError,
+    asyncpg.SerializationError,
+    asyncpg.InsufficientResourcesError,
+    asyncpg.ReadOnlySQLTransactionError,
+)
+
+
+class Transaction:
+    """One open transaction, acting for one principal. Store functions take it first and never commit it."""
+
+    __slots__ = ("_connection", "principal")
+
+    def __init__(self, connection: PoolConnectionProxy[Row], principal: Principal) -> None:
+        self._connection = connection
+        self.principal = principal
+
+    async def fetch(self, statement: Statement, *args: Any) -> Sequence[Row]:
+        """All rows of `statement`."""
+        return await self._connection.fetch(statement.sql, *args)
+
+    async def fetch_one(self, statement: Statement, *args: Any) -> Row | None:
+        """The first row of `statement`, or None."""
+        return await self._connection.fetchrow(statement.sql, *args)
+
+    async def fetch_value(self, statement: Statement, *args: Any) -> Any:
+        """The first column of the first row of `statement`, or None."""
+        return await self._connection.fetchval(statement.sql, *args)
+
+    async def execute(self, statement: Statement, *args: Any) -> str:
+        """Run `statement`; Postgres' own word on what it did."""
+        return await self._connection.execute(statement.sql, *args)
+
+
+class Database:
+    """A pool of connections to one Postgres, handed out only inside a tenant transaction."""
+
+    def __init__(self, pool: asyncpg.Pool[Row], *, connect_timeout: float) -> None:
+        self._pool = pool
+        self._connect_timeout = connect_timeout
+
+    @classmethod
+    async def open(
+        cls, dsn: str, *, room: str, size: int = 6, statement_timeout: float = 10.0, connect_timeout: float = 1.0
+    ) -> Database:
+        """Open the pool of `room`: at most `size` connections; times in seconds.
+
+        Raises TryAgain where Postgres does not answer.
+        """
+        try:
+            pool = await asyncpg.create_pool(
+                dsn,
+                min_size=1,
+                max_size=size,
+                max_inactive_connection_lifetime=120.0,
+                timeout=connect_timeout,
+                init=register_vector,
+                reset=_already_reset,
+                server_settings={
+                    "application_name": f"memcube-{room}",
+                    "search_path": "memcube, public",
+                    "timezone": "UTC",
+                    "plan_cache_mode": "force_custom_plan",
+                    "jit": "off",
+                    "statement_timeout": str(int(statement_timeout * 1000)),
+                    "lock_timeout": str(int(statement_timeout * 500)),
+                    "idle_in_transaction_session_timeout": "30000",
+                },
+            )
+        except _GONE as error:
+            raise TryAgain("Postgres does not answer", after=1.0) from error
+        return cls(pool, connect_timeout=connect_timeout)
+
+    async def close(self) -> None:
+        """Close every connection, waiting at most two seconds for those in use."""
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._pool.close(), timeout=2.0)
+        self._pool.terminate()
+
+    @contextlib.asynccontextmanager
+    async def transaction(self, principal: Principal, *, deadline: float | None = None) -> AsyncGenerator[Transaction]:
+        """A transaction in which the database sees `principal`: committed at the end, rolled back on any exception.
+
+        The role and settings are local to the transaction and set in the same round trip that begins it. A
+        connection whose work was cancelled or failed on the wire is closed, never handed to the next borrower.
+
+        deadline: seconds for everything inside, or None for the pool's statement timeout alone.
+        Raises TryAgain where Postgres is away, overloaded or slower than the deadline.
+        """
+        try:
+            async with asyncio.timeout(deadline):
+                connection = await self._pool.acquire(timeout=self._connect_timeout)
+                healthy = False
+                try:
+                    await connection.execute(_beginning(principal))
+                    try:
+                        yield Transaction(connection, principal)
+                    except Exception:
+                        await connection.execute(_UNDO)
+                        healthy = True
+                        raise
+                    await connection.execute(_END)
+                    healthy = True
+                finally:
+                    if not healthy:
+                        connection.terminate()
+                    await self._pool.release(connection)
+        except _GONE as error:
+            _log.warning("database_away", error=type(error).__name__)
+            raise TryAgain("Postgres does not answer", after=1.0) from error
+
+
+def _beginning(principal: Principal) -> str:
+    """BEGIN, a check that the connection is clean, and who acts; the values come from restricted alphabets only."""
+    return (
+        "BEGIN; SELECT memcube.assert_clean(); "
+        f"SET LOCAL ROLE {principal.database_role}; "
+        f"SET LOCAL app.project_id = '{principal.project}'; "
+        f"SET LOCAL app.principal = '{principal.name}'; "
+        f"SET LOCAL app.role = '{principal.role}'"
+    )
+
+
+async def _already_reset(_: asyncpg.Connection[Row]) -> None:
+    """Nothing to do: every transaction ends with RESET ROLE; RESET ALL in its last round trip."""

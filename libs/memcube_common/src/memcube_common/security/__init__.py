@@ -1,0 +1,1 @@
+"""Who is asking, and the keys they ask with."""

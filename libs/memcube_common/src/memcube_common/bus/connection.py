@@ -1,0 +1,203 @@
+"""One connection to NATS: it comes and goes, and what hangs on it only rings, asks and publishes."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import nats
+import nats.errors
+import structlog
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+from uuid_utils.compat import uuid7
+
+from memcube_common.errors import TryAgain
+
+ATOMIC_BATCH_MAX: Final = 1000
+_log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Letter:
+    """One message for a stream: `msg_id` lets the server drop a repeat within its window."""
+
+    subject: str
+    body: bytes
+    msg_id: str
+
+
+class Bell:
+    """Rung from elsewhere when there may be work: a hint that saves a wait, never the only sign of it."""
+
+    def __init__(self) -> None:
+        self._rung = asyncio.Event()
+
+    def ring(self) -> None:
+        """Wake who waits, or the next one who does."""
+        self._rung.set()
+
+    async def wait(self, at_most: float) -> None:
+        """Return when rung, or after `at_most` seconds."""
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._rung.wait(), at_most)
+        self._rung.clear()
+
+
+class Bus:
+    """A connection to NATS that reconnects for ever. Nothing here waits for a server that is away."""
+
+    def __init__(self, url: str, name: str) -> None:
+        self._url = url
+        self._name = name
+        self._client = Client()
+        self._connecting: asyncio.Task[None] | None = None
+        self._subscriptions: list[tuple[str, Callable[[Msg], Awaitable[None]]]] = []
+        self._on_reconnect: list[Callable[[], None]] = []
+
+    @classmethod
+    async def open(cls, url: str, *, name: str, patience: float = 2.0) -> Bus:
+        """Connect as `name`; after `patience` seconds without a server, go on connecting in the background."""
+        bus = cls(url, name)
+        bus._connecting = asyncio.create_task(bus._connect(), name="bus-connect")
+        await asyncio.wait({bus._connecting}, timeout=patience)
+        return bus
+
+    @property
+    def connected(self) -> bool:
+        """Whether the server is there at this moment."""
+        return self._client.is_connected
+
+    @property
+    def client(self) -> Client:
+        """The nats-py client, for JetStream's management calls."""
+        return self._client
+
+    async def check(self) -> None:
+        """Return if the server answers; raise TryAgain if not."""
+        if not self.connected:
+            raise TryAgain("NATS is away")
+        try:
+            await self._client.flush(timeout=1)
+        except (nats.errors.Error, TimeoutError) as error:
+            raise TryAgain("NATS does not answer") from error
+
+    async def close(self) -> None:
+        """Say good-bye; what is buffered is sent if the server is there."""
+        if self._connecting is not None:
+            self._connecting.cancel()
+        with contextlib.suppress(Exception):
+            await asyncio.wait_for(self._client.drain() if self.connected else self._client.close(), 2)
+
+    async def ring(self, subject: str) -> None:
+        """Ring a bell, if anybody can hear it."""
+        if self.connected:
+            with contextlib.suppress(nats.errors.Error):
+                await self._client.publish(subject)
+
+    async def bell(self, subject: str) -> Bell:
+        """A bell that rings on `subject`, and when the connection comes back."""
+        bell = Bell()
+
+        async def heard(_: Msg) -> None:
+            bell.ring()
+
+        await self.listen(subject, heard)
+        self._on_reconnect.append(bell.ring)
+        return bell
+
+    async def listen(self, subject: str, heard: Callable[[Msg], Awaitable[None]]) -> None:
+        """Call `heard` for each message on `subject`, now or as soon as there is a connection."""
+        self._subscriptions.append((subject, heard))
+        if self.connected:
+            await self._client.subscribe(subject, cb=heard)
+
+    def on_reconnect(self, call: Callable[[], None]) -> None:
+        """Call `call` each time the connection comes back: what was said meanwhile was not heard."""
+        self._on_reconnect.append(call)
+
+    async def ask(self, subject: str, body: bytes, *, timeout: float) -> bytes:
+        """The answer to a question; `timeout` in seconds.
+
+        Raises TryAgain where nobody listens or the answer does not come in time.
+        """
+        if not self.connected:
+            raise TryAgain("NATS is away")
+        try:
+            return (await self._client.request(subject, body, timeout=timeout)).data
+        except (nats.errors.Error, TimeoutError) as error:
+            raise TryAgain("nobody answered on the bus") from error
+
+    async def publish(self, stream: str, letter: Letter, *, timeout: float = 5.0) -> None:
+        """Put one message into `stream`; returns when the server has it on disk. Raises TryAgain."""
+        await self._publish(stream, letter, timeout)
+
+    async def publish_all(self, stream: str, letters: Sequence[Letter], *, timeout: float = 10.0) -> None:
+        """Put messages into `stream` in order, in atomic batches (one fsync each); a repeat is dropped by its id.
+
+        Raises TryAgain where the server does not confirm all of them; sending all again is harmless.
+        """
+        for start in range(0, len(letters), ATOMIC_BATCH_MAX):
+            batch = letters[start : start + ATOMIC_BATCH_MAX]
+            if len(batch) == 1 or not await self._publish_atomic(batch, timeout):
+                for letter in batch:
+                    await self._publish(stream, letter, timeout)
+
+    async def _publish(self, stream: str, letter: Letter, timeout: float) -> None:
+        if not self.connected:
+            raise TryAgain("NATS is away")
+        try:
+            await self._client.jetstream(timeout=timeout).publish(
+                letter.subject, letter.body, stream=stream, headers={"Nats-Msg-Id": letter.msg_id}, timeout=timeout
+            )
+        except (nats.errors.Error, TimeoutError) as error:
+            raise TryAgain("NATS did not confirm a message") from error
+
+    async def _publish_atomic(self, batch: Sequence[Letter], timeout: float) -> bool:
+        """One atomic batch (nats-server ≥ 2.12); False where the server refused it, e.g. because of a repeat."""
+        if not self.connected:
+            raise TryAgain("NATS is away")
+        batch_id = uuid7().hex
+        try:
+            for number, letter in enumerate(batch[:-1], start=1):
+                headers = {"Nats-Batch-Id": batch_id, "Nats-Batch-Sequence": str(number), "Nats-Msg-Id": letter.msg_id}
+                await self._client.publish(letter.subject, letter.body, headers=headers)
+            last = batch[-1]
+            headers = {
+                "Nats-Batch-Id": batch_id,
+                "Nats-Batch-Sequence": str(len(batch)),
+                "Nats-Batch-Commit": "1",
+                "Nats-Msg-Id": last.msg_id,
+            }
+            answer = await self._client.request(last.subject, last.body, timeout=timeout, headers=headers)
+        except (nats.errors.Error, TimeoutError) as error:
+            raise TryAgain("NATS did not confirm a batch") from error
+        return b'"error"' not in answer.data
+
+    async def _connect(self) -> None:
+        await self._client.connect(
+            self._url,
+            name=f"memcube-{self._name}",
+            connect_timeout=2,
+            reconnect_time_wait=1,
+            max_reconnect_attempts=-1,
+            ping_interval=5,
+            max_outstanding_pings=2,
+            error_cb=self._on_error,
+            reconnected_cb=self._on_back,
+        )
+        for subject, heard in self._subscriptions:
+            await self._client.subscribe(subject, cb=heard)
+        for call in self._on_reconnect:
+            call()
+
+    async def _on_error(self, error: Exception) -> None:
+        _log.debug("bus_error", error=type(error).__name__)
+
+    async def _on_back(self) -> None:
+        _log.info("bus_back")
+        for call in self._on_reconnect:
+            call()

@@ -1,0 +1,1 @@
+"""What a room tells about itself: logs, metrics, health. Never memory content."""

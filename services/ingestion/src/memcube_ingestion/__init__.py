@@ -1,0 +1,1 @@
+"""The ingestion room: turns insights into memories, and carries changes to NATS."""

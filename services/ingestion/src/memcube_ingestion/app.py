@@ -1,0 +1,43 @@
+"""The ingestion room put together: subscribers, jobs, the relay, and the operator's three questions."""
+
+from __future__ import annotations
+
+import functools
+
+from memcube_common.bus import Subscribers
+from memcube_common.contracts import subjects
+from memcube_common.db.migrate import shake_hands
+from memcube_common.frame import serve, task
+from memcube_common.mailbox.relay import Relay
+from memcube_common.telemetry.health import Health, operations
+from memcube_ingestion.handlers import on_insights_submitted
+from memcube_ingestion.jobs import keep_accepted
+from memcube_ingestion.room import open_room
+from memcube_ingestion.settings import IngestionSettings
+
+DURABLE = "ingestion-insight-submitted"
+
+
+async def main(settings: IngestionSettings) -> None:
+    """Run the room until it is asked to stop."""
+    async with open_room(settings) as room:
+        subscribers = Subscribers(settings.nats_url.get_secret_value(), "ingestion")
+        subscribers.on_batch(
+            functools.partial(on_insights_submitted, room=room),
+            stream="INSIGHTS",
+            subject=subjects.INSIGHTS,
+            durable=DURABLE,
+            size=settings.batch_size,
+            linger=settings.linger,
+        )
+        relay = Relay(room.db, room.bus, room.changes_bell, name=room.name)
+        health = Health({"postgres": lambda: shake_hands(room.db), "nats": room.bus.check})
+        async with (
+            task(keep_accepted(room), "keep-accepted"),
+            task(relay.run(), "relay"),
+            task(subscribers.open(), "subscribers"),
+        ):
+            try:
+                await serve(operations(health, room.registry), settings)
+            finally:
+                await subscribers.close()

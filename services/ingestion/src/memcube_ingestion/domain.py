@@ -1,0 +1,79 @@
+"""Reading an insight off the bus: what it says, who sent it, or why it cannot be kept."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from uuid import UUID
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from memcube_common.contracts.events import InsightSubmitted
+from memcube_common.contracts.subjects import Sender, sender_of
+from memcube_common.ids import Uuid7
+from memcube_common.insights.domain import Insight, from_event
+
+MAX_REASONS = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Readable:
+    """A message that is an insight."""
+
+    sender: Sender
+    insight: Insight
+
+
+@dataclass(frozen=True, slots=True)
+class Spoilt:
+    """A message that can never become a memory, and why; the sender and the id where they could be read."""
+
+    sender: Sender | None
+    insight_id: UUID | None
+    reason: str
+
+
+def read(subject: str, body: bytes) -> Readable | Spoilt:
+    """What a message on INSIGHTS says. Never raises: what cannot be read is Spoilt with its reason."""
+    sender = sender_of(subject)
+    if sender is None:
+        return Spoilt(None, None, "the subject does not name a valid project and agent")
+    try:
+        event = InsightSubmitted.model_validate_json(body)
+    except ValidationError as error:
+        return Spoilt(sender, _id_in(body), reason_of(error))
+    except (ValueError, RecursionError):
+        return Spoilt(sender, None, "the body is not readable JSON")
+    return Readable(sender, from_event(event, sender.agent))
+
+
+def reason_of(error: ValidationError) -> str:
+    """Which fields were refused and why, without what they held."""
+    faults = error.errors(include_url=False, include_input=False, include_context=False)
+    named = [f"{'.'.join(map(str, fault['loc'])) or 'body'}: {fault['msg']}" for fault in faults[:MAX_REASONS]]
+    more = len(faults) - len(named)
+    return "; ".join(named) + (f"; and {more} more" if more > 0 else "")
+
+
+def by_project(letters: Sequence[Readable]) -> Mapping[str, list[Insight]]:
+    """The insights of a batch, by project, each id once."""
+    projects: dict[str, dict[UUID, Insight]] = {}
+    for letter in letters:
+        projects.setdefault(letter.sender.project, {}).setdefault(letter.insight.id, letter.insight)
+    return {project: list(insights.values()) for project, insights in projects.items()}
+
+
+class _Identified(BaseModel):
+    """The one field a refused body is asked for."""
+
+    model_config = ConfigDict(extra="ignore", hide_input_in_errors=True)
+
+    id: Uuid7
+
+
+def _id_in(body: bytes) -> UUID | None:
+    """The id a refused body carries, if that much of it is sound: its sender gets a receipt then."""
+    try:
+        return _Identified.model_validate_json(body).id
+    except ValueError:
+        return None

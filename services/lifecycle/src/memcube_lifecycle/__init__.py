@@ -1,0 +1,1 @@
+"""The lifecycle room: ages memories and keeps the house in order."""

@@ -1,0 +1,29 @@
+"""The lifecycle room put together: rounds of housekeeping, and the operator's three questions."""
+
+from __future__ import annotations
+
+import contextlib
+
+from prometheus_client import CollectorRegistry
+
+from memcube_common.bus import Bus
+from memcube_common.db.migrate import shake_hands
+from memcube_common.frame import open_database, serve, task
+from memcube_common.telemetry.health import Health, operations
+from memcube_lifecycle.jobs import keep_house
+from memcube_lifecycle.settings import LifecycleSettings
+
+
+async def main(settings: LifecycleSettings) -> None:
+    """Run the room until it is asked to stop."""
+    async with contextlib.AsyncExitStack() as stack:
+        db = await open_database(settings, "lifecycle")
+        stack.push_async_callback(db.close)
+        bus = await Bus.open(settings.nats_url.get_secret_value(), name="lifecycle")
+        stack.push_async_callback(bus.close)
+        health = Health({"postgres": lambda: shake_hands(db), "nats": bus.check})
+        housekeeping = keep_house(
+            db, every=settings.housekeeping_interval, changes_kept_days=settings.changes_kept_days
+        )
+        async with task(housekeeping, "keep-house"):
+            await serve(operations(health, CollectorRegistry()), settings)

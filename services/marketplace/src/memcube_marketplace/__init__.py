@@ -1,0 +1,1 @@
+"""The marketplace room: shares memories as signed packs."""

@@ -1,0 +1,1 @@
+"""The scheduling room: chooses the right memories for a task inside a token budget."""

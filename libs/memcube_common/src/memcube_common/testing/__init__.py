@@ -1,0 +1,1 @@
+"""Real but scripted stand-ins for what MemCube talks to; for tests and benchmarks."""

@@ -1,0 +1,1 @@
+"""The embedding room: gives memories and questions their vectors."""

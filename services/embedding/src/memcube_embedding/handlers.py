@@ -1,0 +1,40 @@
+"""Questions' vectors, asked for over the bus: gathered with others' questions, and remembered."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+
+from pydantic import ValidationError
+
+from memcube_common.contracts.asks import EmbeddedTexts, EmbedTexts, Refused
+from memcube_common.errors import MemCubeError, TryAgain
+from memcube_embedding.room import Room
+
+
+async def on_embed_texts(body: bytes, room: Room) -> bytes:
+    """Which vectors belong to these texts? Answers EmbeddedTexts, or Refused with what should happen next."""
+    try:
+        asked = EmbedTexts.model_validate_json(body)
+        vectors = await asyncio.gather(*(room.questions.embed_one(text) for text in asked.texts))
+    except ValidationError:
+        return _refused("invalid", "1 to 64 texts are embedded at a time", None)
+    except TryAgain as error:
+        return _refused(error.code, error.detail, error.after)
+    except MemCubeError as error:
+        return _refused(error.code, error.detail, None)
+    model = room.embedder.model
+    return (
+        EmbeddedTexts(
+            generation=room.generation,
+            model=model.name,
+            dimensions=model.dimensions,
+            vectors=[base64.b64encode(vector.astype("<f4").tobytes()).decode() for vector in vectors],
+        )
+        .model_dump_json()
+        .encode()
+    )
+
+
+def _refused(code: str, detail: str, after: float | None) -> bytes:
+    return Refused(code=code, detail=detail, after=after).model_dump_json().encode()

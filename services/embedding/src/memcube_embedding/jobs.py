@@ -1,0 +1,138 @@
+"""Memories that wait for a vector: claimed fairly, embedded outside any transaction, saved if still the same text."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from typing import Final
+from uuid import UUID
+
+import structlog
+
+from memcube_common.contracts import subjects
+from memcube_common.db import Transaction
+from memcube_common.errors import TryAgain
+from memcube_common.insights import store as insights_store
+from memcube_common.mailbox import work
+from memcube_common.mailbox.work import Claim
+from memcube_common.memories import store as memories_store
+from memcube_common.memories.store import NewVector, TextToEmbed
+from memcube_common.security.principal import Principal
+from memcube_embedding.embedders.protocol import EmbedderUnavailable, Outcome, TextRefused, embed_each
+from memcube_embedding.room import Room
+
+LEASE_SECONDS: Final = 30.0
+POLL_SECONDS: Final = 0.25
+MAX_ATTEMPTS: Final = 10
+_log = structlog.get_logger(__name__)
+
+
+async def embed_waiting(room: Room) -> None:
+    """Give waiting memories their vectors for ever; a bell saves the wait, the poll finds the rest."""
+    while True:
+        try:
+            busy = await embed_due(room)
+        except EmbedderUnavailable as error:
+            await asyncio.sleep(error.after)
+            continue
+        except TryAgain as error:
+            await room.memories_bell.wait(error.after)
+            continue
+        if not busy:
+            await room.memories_bell.wait(POLL_SECONDS)
+
+
+async def embed_due(room: Room) -> bool:
+    """One claim's worth of waiting memories; True if there was any.
+
+    Raises EmbedderUnavailable after putting the work back: no memory is given up because the embedder is away.
+    """
+    async with room.db.transaction(_worker()) as tx:
+        claims = await work.claim(tx, kind="embedding", limit=room.embedder.model.max_batch, lease=LEASE_SECONDS)
+    if not claims:
+        return False
+    texts = {project: await _texts_of(project, claimed, room) for project, claimed in claims.items()}
+    asked = [text.text for waiting in texts.values() for text in waiting]
+    try:
+        outcomes = iter(await embed_each(room.embedder, asked))
+    except EmbedderUnavailable as error:
+        await _put_off(claims, room, error.after)
+        raise
+    except Exception as error:
+        _log.error("embedding_failed", error=type(error).__name__, exc_info=error)
+        await _give_up_or_put_off(claims, room, f"the embedder failed: {type(error).__name__}")
+        return True
+    for project, waiting in texts.items():
+        await _save(project, [(text, next(outcomes)) for text in waiting], room)
+    await room.bus.ring(subjects.BELL_CHANGES)
+    return True
+
+
+async def _texts_of(project: str, claimed: Sequence[Claim], room: Room) -> list[TextToEmbed]:
+    """The texts of one project's claims; a claim whose memory no longer waits (or is gone) is finished here."""
+    ids = [claim.item_id for claim in claimed]
+    async with room.db.transaction(_worker(project)) as tx:
+        texts = await memories_store.read_texts(tx, project=project, ids=ids)
+        if len(texts) < len(ids):
+            waiting = {text.memory_id for text in texts}
+            gone = [memory_id for memory_id in ids if memory_id not in waiting]
+            await work.finish(tx, kind="embedding", project=project, ids=gone)
+    return texts
+
+
+async def _save(project: str, results: Sequence[tuple[TextToEmbed, Outcome]], room: Room) -> None:
+    """Vectors, states, receipts and finished work of one project in one transaction.
+
+    A text that changed while it was embedded stays on the queue; its memory still waits.
+    """
+    vectors = [
+        NewVector(text.memory_id, text.content_hash, outcome)
+        for text, outcome in results
+        if not isinstance(outcome, TextRefused)
+    ]
+    refused = {text.memory_id: outcome.reason for text, outcome in results if isinstance(outcome, TextRefused)}
+    async with room.db.transaction(_worker(project)) as tx:
+        ready = await memories_store.save_vectors(
+            tx, project=project, generation=room.generation, model=room.embedder.model.name, vectors=vectors
+        )
+        sent = await insights_store.bus_senders(tx, project=project, memory_ids=list(ready))
+        await insights_store.announce_receipts(tx, verb="searchable", sent=sent)
+        failed = [memory_id for memory_id, reason in refused.items() if await _fail(tx, project, memory_id, reason)]
+        await work.finish(tx, kind="embedding", project=project, ids=[*ready, *failed])
+    room.embedded.inc(len(ready))
+    room.refused.inc(len(failed))
+
+
+async def _fail(tx: Transaction, project: str, memory_id: UUID, reason: str) -> bool:
+    """Say on a memory, and to its sender, that it will have no vector."""
+    failed = await memories_store.fail_embedding(tx, project=project, memory_id=memory_id, reason=reason)
+    if failed:
+        sent = await insights_store.bus_senders(tx, project=project, memory_ids=[memory_id])
+        await insights_store.announce_receipts(tx, verb="failed", sent=sent, reason=reason)
+    return failed
+
+
+async def _put_off(claims: Mapping[str, Sequence[Claim]], room: Room, seconds: float) -> None:
+    """The embedder is away: leave all of it on the queue."""
+    for project, claimed in claims.items():
+        async with room.db.transaction(_worker(project)) as tx:
+            ids = [claim.item_id for claim in claimed]
+            await work.postpone(tx, kind="embedding", project=project, ids=ids, seconds=seconds)
+    room.put_off.inc(sum(map(len, claims.values())))
+
+
+async def _give_up_or_put_off(claims: Mapping[str, Sequence[Claim]], room: Room, reason: str) -> None:
+    """Something unforeseen: try each again later, and give up on one that was tried ten times."""
+    for project, claimed in claims.items():
+        async with room.db.transaction(_worker(project)) as tx:
+            for claim in claimed:
+                if claim.attempts < MAX_ATTEMPTS:
+                    pause = work.pause_after(claim.attempts)
+                    await work.postpone(tx, kind="embedding", project=project, ids=[claim.item_id], seconds=pause)
+                elif await _fail(tx, project, claim.item_id, reason):
+                    await work.finish(tx, kind="embedding", project=project, ids=[claim.item_id])
+    room.put_off.inc(sum(map(len, claims.values())))
+
+
+def _worker(project: str = "") -> Principal:
+    return Principal.worker("embedding", project)

@@ -1,0 +1,17 @@
+"""The operator's command `memcube`: one module per group of commands, each registered here."""
+
+import typer
+
+from memcube_cli import up
+
+app = typer.Typer(
+    name="memcube",
+    help="Run and look after MemCube.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+# A new group of commands is a module with a function `register(app)`, added to this list.
+for group in (up,):
+    group.register(app)

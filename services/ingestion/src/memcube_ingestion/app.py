@@ -10,7 +10,7 @@ from memcube_common.db.migrate import shake_hands
 from memcube_common.frame import serve, task
 from memcube_common.mailbox.relay import Relay
 from memcube_common.telemetry.health import Health, operations
-from memcube_ingestion.handlers import on_insights_submitted
+from memcube_ingestion.handlers import on_deliveries_exhausted, on_insights_submitted
 from memcube_ingestion.jobs import keep_accepted
 from memcube_ingestion.room import open_room
 from memcube_ingestion.settings import IngestionSettings
@@ -29,6 +29,14 @@ async def main(settings: IngestionSettings) -> None:
             durable=DURABLE,
             size=settings.batch_size,
             linger=settings.linger,
+        )
+        subscribers.on_batch(
+            functools.partial(on_deliveries_exhausted, room=room),
+            stream="ADVISORIES",
+            subject="$JS.EVENT.ADVISORY.CONSUMER.MAX_DELIVERIES.INSIGHTS.>",
+            durable="ingestion-deliveries-exhausted",
+            size=50,
+            linger=1.0,
         )
         relay = Relay(room.db, room.bus, room.changes_bell, name=room.name)
         health = Health({"postgres": lambda: shake_hands(room.db), "nats": room.bus.check})

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -14,6 +15,9 @@ from memcube_common.ids import Uuid7
 from memcube_common.insights.domain import Insight, from_event
 
 MAX_REASONS = 8
+
+Carrier = TypeVar("Carrier")
+"""What an insight came in: a message of the bus."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,12 +59,15 @@ def reason_of(error: ValidationError) -> str:
     return "; ".join(named) + (f"; and {more} more" if more > 0 else "")
 
 
-def by_project(letters: Sequence[Readable]) -> Mapping[str, list[Insight]]:
-    """The insights of a batch, by project, each id once."""
-    projects: dict[str, dict[UUID, Insight]] = {}
-    for letter in letters:
-        projects.setdefault(letter.sender.project, {}).setdefault(letter.insight.id, letter.insight)
-    return {project: list(insights.values()) for project, insights in projects.items()}
+def portions(letters: Sequence[tuple[Carrier, Readable]], *, at_most: int) -> list[list[tuple[Carrier, Readable]]]:
+    """A batch as portions of one project and `at_most` insights each.
+
+    Sorted by id, so that two writers who meet over the same insights wait for each other instead of deadlocking.
+    """
+    projects: dict[str, list[tuple[Carrier, Readable]]] = {}
+    for letter in sorted(letters, key=lambda letter: letter[1].insight.id):
+        projects.setdefault(letter[1].sender.project, []).append(letter)
+    return [found[start : start + at_most] for found in projects.values() for start in range(0, len(found), at_most)]
 
 
 class _Identified(BaseModel):

@@ -46,7 +46,7 @@ class InsightSubmission(Closed):
     )
     sentiment: Annotated[float, Field(ge=-1, le=1)] | None = Field(default=None, description="-1 … 1.")
     priority: Priority = "WARM"
-    governance: Governance = Governance()
+    governance: Governance | None = Field(default=None, description="The defaults of governance if absent.")
     metadata: FreeJson = {}
 
 
@@ -68,7 +68,7 @@ class ImportedMemory(Closed):
     created_at: Moment | None = Field(default=None, description="When it was first known; now if absent.")
     created_by: AgentName | None = None
     priority: Priority = "WARM"
-    governance: Governance = Governance()
+    governance: Governance | None = Field(default=None, description="The defaults of governance if absent.")
     metadata: FreeJson = {}
 
 

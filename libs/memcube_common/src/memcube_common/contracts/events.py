@@ -53,7 +53,7 @@ class InsightSubmitted(Event):
     evidence_refs: Annotated[list[Reference], Field(max_length=64)] = []
     sentiment: Annotated[float, Field(ge=-1, le=1)] | None = None
     priority: Priority = "WARM"
-    governance: Governance = Governance()
+    governance: Governance | None = Field(default=None, description="The defaults of governance if absent.")
     metadata: FreeJson = {}
 
 

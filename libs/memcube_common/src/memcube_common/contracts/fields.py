@@ -7,7 +7,7 @@ import math
 import unicodedata
 from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Annotated, Any, Literal, cast
+from typing import Annotated, Any, Final, Literal, cast
 
 from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, JsonValue, StringConstraints
 
@@ -193,6 +193,15 @@ class Governance(Closed):
     pii_tagged: bool = False
     pii_kinds: Tags = []
     audit_reads: bool = False
+
+
+DEFAULT_GOVERNANCE: Final = Governance().model_dump_json()
+"""Governance of what was sent without any, as JSON."""
+
+
+def governance_json(governance: Governance | None) -> str:
+    """Governance as it is kept."""
+    return DEFAULT_GOVERNANCE if governance is None else governance.model_dump_json()
 
 
 def plain(value: BaseModel) -> dict[str, Any]:

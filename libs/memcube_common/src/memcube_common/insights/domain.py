@@ -11,7 +11,7 @@ import orjson
 
 from memcube_common.contracts.api import InsightSubmission
 from memcube_common.contracts.events import InsightSubmitted
-from memcube_common.contracts.fields import Priority
+from memcube_common.contracts.fields import Priority, governance_json
 from memcube_common.ids import derive, new_id
 from memcube_common.memories.domain import NewMemory, label_from
 
@@ -77,6 +77,6 @@ def _build(identity: UUID, agent: str, body: InsightSubmission | InsightSubmitte
         evidence_refs=tuple(body.evidence_refs),
         sentiment=body.sentiment,
         priority=body.priority,
-        governance=body.governance.model_dump_json(),
+        governance=governance_json(body.governance),
         metadata=orjson.dumps(body.metadata).decode(),
     )

@@ -72,8 +72,9 @@ def unpack(content: str | None, content_zstd: bytes | None) -> str | None:
 
 def label_from(content: str) -> str:
     """A label for a memory that came without one: its first line, cut at a word within 80 characters."""
-    line = " ".join(content.strip().splitlines()[0].split())
-    line = "".join(character for character in line if character.isprintable()).strip()
+    line = " ".join(content.strip()[: 4 * LABEL_LENGTH].splitlines()[0].split())
+    if not line.isprintable():
+        line = "".join(character for character in line if character.isprintable()).strip()
     if len(line) <= LABEL_LENGTH:
         return line or "untitled"
     cut = line[: LABEL_LENGTH - 1]

@@ -22,7 +22,7 @@ CHECK_SECONDS = 2.0
 
 @dataclass(frozen=True, slots=True)
 class Health:
-    """A room's checks by name, e.g. {"postgres": …, "nats": …}; `informing` ones are told but not needed to be ready."""
+    """A room's checks by name, e.g. {"postgres": …}; `informing` ones are told but not needed to be ready."""
 
     checks: Mapping[str, Check]
     informing: Mapping[str, Check] = field(default_factory=dict[str, Check])

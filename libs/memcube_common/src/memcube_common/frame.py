@@ -42,8 +42,10 @@ async def serve(
 
     class Server(uvicorn.Server):
         def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+            # Not uvicorn's own: that one raises the signal again afterwards, before the room could close.
+            self.force_exit = self.should_exit and sig == signal.SIGINT
+            self.should_exit = True
             loop.call_soon_threadsafe(stopping)
-            super().handle_exit(sig, frame)
 
     server = Server(
         uvicorn.Config(

@@ -7,7 +7,7 @@ import contextlib
 import hashlib
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import TypeVar, cast
 from uuid import UUID
 
 import orjson
@@ -135,7 +135,7 @@ async def _one_by_one(portion: Sequence[tuple[Msg, Readable]], room: Room) -> No
 async def _rescue(stream: str, sequence: int, attempts: int, room: Room) -> None:
     """Park a message that lies in its stream and will not be delivered any more."""
     lost = await room.bus.client.jetstream(timeout=5).get_msg(stream, sequence)
-    headers: Mapping[str, str] = lost.headers or {}
+    headers = cast("Mapping[str, str]", lost.headers or {})
     origin = Origin(stream, sequence, attempts, lost.subject or "", headers, lost.data or b"")
     letter = Spoilt(sender_of(origin.subject), None, "every delivery ended without an answer")
     await _patiently(lambda: _park(letter, origin, room))

@@ -1,0 +1,181 @@
+"""One gateway over HTTP: sends, tries again while that may help, and turns problem documents into exceptions."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import email.utils
+import ipaddress
+from collections.abc import AsyncGenerator, Mapping
+from datetime import UTC, datetime
+from typing import Any, Literal, TypeVar, cast
+
+import httpx
+from httpx_sse import EventSource
+from pydantic import BaseModel, ValidationError
+
+from memcube.bodies import encoded, new_id
+from memcube.errors import FieldError, MemCubeError, Unavailable, UnexpectedAnswer, Unreachable, kind_of
+from memcube.patience import Patience
+
+A = TypeVar("A", bound=BaseModel)
+CONNECT_SECONDS = 5.0
+
+
+class Transport:
+    """Requests to one project of one gateway; safe to use from many tasks of one event loop at once."""
+
+    def __init__(self, url: str, key: str, project: str, *, timeout: float, patience: Patience) -> None:
+        address = httpx.URL(url)
+        if address.scheme not in {"http", "https"} or not address.host:
+            raise ValueError("url: an address such as https://memcube.example.com is needed")
+        self.patience = patience
+        self.project = project
+        self._timeout = timeout
+        self._http = httpx.AsyncClient(
+            base_url=address.join(f"{address.path.rstrip('/')}/v1/projects/{project}/"),
+            headers={"Authorization": f"Bearer {key}", "User-Agent": "memcube-python"},
+            trust_env=not _is_loopback(address.host),
+        )
+
+    async def close(self) -> None:
+        """Close every connection."""
+        await self._http.aclose()
+
+    async def ask(
+        self,
+        answer: type[A],
+        method: Literal["GET", "POST"],
+        path: str,
+        *,
+        body: Mapping[str, Any] | None = None,
+        params: Mapping[str, str] | None = None,
+        extra_seconds: float = 0.0,
+        patience: Patience | None = None,
+    ) -> A:
+        """The server's answer, after as many attempts as `patience` allows; a POST has the same effect once or often.
+
+        extra_seconds: how long the server may hold the answer back by itself.
+        Raises the MemCubeError the server names; Unreachable or Unavailable when patience ends.
+        """
+        content = None if body is None else encoded(body)
+        headers = {"Accept": "application/json"}
+        if content is not None:
+            headers["Content-Type"] = "application/json"
+        if method == "POST":
+            headers["Idempotency-Key"] = str(new_id())
+        patience = patience or self.patience
+        clock = asyncio.get_running_loop().time
+        give_up = clock() + patience.total
+        attempt = 0
+        while True:
+            attempt += 1
+            try:
+                response = await self._http.request(
+                    method,
+                    path,
+                    content=content,
+                    headers=headers,
+                    params=params,
+                    timeout=httpx.Timeout(self._timeout + extra_seconds, connect=CONNECT_SECONDS),
+                )
+            except httpx.TransportError as error:
+                failure: MemCubeError = _unreachable(error)
+            else:
+                if response.is_success:
+                    return _understood(answer, response)
+                failure = problem(response)
+                if not isinstance(failure, Unavailable):
+                    raise failure
+            pause = patience.pause(attempt, failure.after)
+            if clock() + pause > give_up:
+                raise failure
+            await asyncio.sleep(pause)
+
+    @contextlib.asynccontextmanager
+    async def listen(self, path: str, *, headers: Mapping[str, str], quiet: float) -> AsyncGenerator[EventSource]:
+        """One connection to a stream of server-sent events, `quiet` seconds at most between two signs of life.
+
+        Raises the MemCubeError the server names, Unreachable where the connection breaks.
+        """
+        try:
+            async with self._http.stream(
+                "GET",
+                path,
+                headers={"Accept": "text/event-stream", "Cache-Control": "no-store", **headers},
+                timeout=httpx.Timeout(quiet, connect=CONNECT_SECONDS),
+            ) as response:
+                if not response.is_success:
+                    await response.aread()
+                    raise problem(response)
+                if "text/event-stream" not in response.headers.get("content-type", ""):
+                    raise UnexpectedAnswer(status=response.status_code)
+                yield EventSource(response)
+        except httpx.TransportError as error:
+            raise _unreachable(error) from error
+
+
+def problem(response: httpx.Response) -> MemCubeError:
+    """The exception a problem document stands for; what is not one is judged by its status."""
+    try:
+        document: object = response.json()
+    except ValueError:
+        document = None
+    said = cast("dict[str, object]", document) if isinstance(document, dict) else {}
+    code = said.get("code") if isinstance(said.get("code"), str) else None
+    detail = said.get("detail") or said.get("title")
+    return kind_of(cast("str | None", code), response.status_code)(
+        detail if isinstance(detail, str) else None,
+        status=response.status_code,
+        code=cast("str | None", code),
+        errors=_field_errors(said.get("errors")),
+        after=_retry_after(response.headers.get("retry-after")),
+    )
+
+
+def _field_errors(given: object) -> list[FieldError]:
+    if not isinstance(given, list):
+        return []
+    found: list[FieldError] = []
+    for entry in cast("list[object]", given):
+        if isinstance(entry, dict):
+            said = cast("dict[str, object]", entry)
+            found.append(FieldError(str(said.get("field", "")), str(said.get("message", ""))))
+    return found
+
+
+def _retry_after(header: str | None) -> float | None:
+    """Seconds to wait, from either form of the header (RFC 9110 §10.2.3)."""
+    if not header:
+        return None
+    try:
+        return max(0.0, float(header))
+    except ValueError:
+        pass
+    try:
+        moment = email.utils.parsedate_to_datetime(header)
+    except ValueError:
+        return None
+    return max(0.0, (moment - datetime.now(UTC)).total_seconds())
+
+
+def _understood(answer: type[A], response: httpx.Response) -> A:
+    try:
+        return answer.model_validate_json(response.content)
+    except ValidationError:
+        raise UnexpectedAnswer(status=response.status_code) from None
+
+
+def _unreachable(error: httpx.TransportError) -> Unreachable:
+    """The address and key stay out of the message; the kind of failure is enough."""
+    failure = Unreachable(f"no answer from the server ({type(error).__name__})")
+    failure.__cause__ = error
+    return failure
+
+
+def _is_loopback(host: str) -> bool:
+    """Loopback is never reached through a proxy from the environment."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

@@ -129,7 +129,10 @@ FreeJson = Annotated[dict[str, JsonValue], AfterValidator(checked_json)]
 
 
 def _in_utc(value: datetime) -> datetime:
-    value = value.astimezone(UTC)
+    try:
+        value = value.astimezone(UTC)
+    except OverflowError:
+        raise ValueError("must lie between the years 1 and 9999") from None
     if not datetime(1, 1, 2, tzinfo=UTC) <= value <= datetime(9999, 12, 30, tzinfo=UTC):
         raise ValueError("must lie between the years 1 and 9999")
     return value

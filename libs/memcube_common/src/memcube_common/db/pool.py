@@ -19,8 +19,12 @@ from memcube_common.security.principal import Principal
 Row = asyncpg.Record
 _log = structlog.get_logger(__name__)
 
-_END: Final = "COMMIT; RESET ROLE; RESET ALL"
+# Postgres answers COMMIT in a failed transaction with a silent rollback; any other command before it is refused there.
+_END: Final = "SET LOCAL app.role TO DEFAULT; COMMIT; RESET ROLE; RESET ALL"
 _UNDO: Final = "ROLLBACK; RESET ROLE; RESET ALL"
+
+_GRACE: Final = 0.5
+"""Seconds by which the client outwaits the server's own statement timeout, which a frozen server cannot enforce."""
 
 _GONE: Final = (
     OSError,
@@ -88,6 +92,7 @@ class Database:
                 max_size=size,
                 max_inactive_connection_lifetime=120.0,
                 timeout=connect_timeout,
+                command_timeout=statement_timeout + _GRACE,
                 init=register_vector,
                 reset=_already_reset,
                 server_settings={
@@ -118,7 +123,7 @@ class Database:
         The role and settings are local to the transaction and set in the same round trip that begins it. A
         connection whose work was cancelled or failed on the wire is closed, never handed to the next borrower.
 
-        deadline: seconds for everything inside, or None for the pool's statement timeout alone.
+        deadline: seconds for everything inside, or None for the pool's statement timeout on each statement alone.
         Raises TryAgain where Postgres is away, overloaded or slower than the deadline.
         """
         try:
@@ -129,6 +134,8 @@ class Database:
                     await connection.execute(_beginning(principal))
                     try:
                         yield Transaction(connection, principal)
+                    except OSError:  # no answer: nothing more is asked of this connection
+                        raise
                     except Exception:
                         await connection.execute(_UNDO)
                         healthy = True

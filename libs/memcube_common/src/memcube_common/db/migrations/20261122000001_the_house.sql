@@ -198,13 +198,19 @@ begin
              where w.kind = p_kind and w.project_id > waiting.project order by w.project_id limit 1)
       from waiting where waiting.project is not null
   ),
-  share as (select greatest(1, p_limit / greatest(1, count(project)::int)) as size from waiting),
+  ready as (   -- where more projects have due work than the claim is large, each has the same chance
+    select waiting.project from waiting
+     where exists (select from memcube.work_queue w
+                    where w.kind = p_kind and w.project_id = waiting.project and w.due_at <= clock_timestamp())
+     order by random() limit p_limit
+  ),
+  share as (select greatest(1, p_limit / greatest(1, count(*)::int)) as size from ready),
   picked as (
     select due.project_id, due.item_id
-      from waiting cross join share
+      from ready cross join share
       cross join lateral (
         select w.project_id, w.item_id from memcube.work_queue w
-         where w.kind = p_kind and w.project_id = waiting.project and w.due_at <= clock_timestamp()
+         where w.kind = p_kind and w.project_id = ready.project and w.due_at <= clock_timestamp()
          order by w.due_at limit share.size for update skip locked) due
      limit p_limit
   )
@@ -396,13 +402,13 @@ declare
 begin
   if p_tags = '{}' then
     return query
-    select c.memory_id, pg_catalog.ts_rank_cd(c.tsv, p_query, 1) as s
+    select c.memory_id, pg_catalog.ts_rank(c.tsv, p_query, 1) as s
       from (select t.memory_id, t.tsv from memcube.memory_text t
              where t.project_id = project and t.tsv @@ p_query limit p_ranked) c
      order by s desc, c.memory_id desc limit p_limit;
   else
     return query
-    select c.memory_id, pg_catalog.ts_rank_cd(c.tsv, p_query, 1) as s
+    select c.memory_id, pg_catalog.ts_rank(c.tsv, p_query, 1) as s
       from (select t.memory_id, t.tsv from memcube.memory_text t
              where t.project_id = project and t.tsv @@ p_query and t.tags @> p_tags limit p_ranked) c
      order by s desc, c.memory_id desc limit p_limit;
@@ -434,15 +440,7 @@ end $$;
 
 -- ── owners of the definer functions ────────────────────────────────────────────────────────────────
 
-grant create on schema memcube to memcube_search, memcube_dispatch, memcube_feed;
-alter function memcube.text_candidates(tsquery, text[], int, int) owner to memcube_search;
-alter function memcube.tag_candidates(text[], int) owner to memcube_search;
-alter function memcube.claim_work(text, int, interval) owner to memcube_dispatch;
-alter function memcube.enter_feed() owner to memcube_feed;
-alter function memcube.on_memories_written() owner to memcube_feed;
-alter function memcube.announce_receipts(text, text[], uuid[], uuid[], text[]) owner to memcube_feed;
-revoke create on schema memcube from memcube_search, memcube_dispatch, memcube_feed;
-
+-- Before they change hands: afterwards a revoke by memcube_owner would change nothing, quietly.
 revoke execute on all functions in schema memcube from public;
 grant execute on function memcube.assert_clean() to
   memcube_login_gateway, memcube_login_ingestion, memcube_login_embedding,
@@ -454,6 +452,15 @@ grant execute on function memcube.announce_receipts(text, text[], uuid[], uuid[]
 grant execute on function memcube.maintain_partitions(int, int) to memcube_worker;
 grant execute on function memcube.enter_feed() to memcube_feed;
 grant execute on function memcube.on_memories_written() to memcube_user, memcube_worker;
+
+grant create on schema memcube to memcube_search, memcube_dispatch, memcube_feed;
+alter function memcube.text_candidates(tsquery, text[], int, int) owner to memcube_search;
+alter function memcube.tag_candidates(text[], int) owner to memcube_search;
+alter function memcube.claim_work(text, int, interval) owner to memcube_dispatch;
+alter function memcube.enter_feed() owner to memcube_feed;
+alter function memcube.on_memories_written() owner to memcube_feed;
+alter function memcube.announce_receipts(text, text[], uuid[], uuid[], text[]) owner to memcube_feed;
+revoke create on schema memcube from memcube_search, memcube_dispatch, memcube_feed;
 
 grant select on memcube.memory_text to memcube_search;
 grant select, update on memcube.work_queue to memcube_dispatch;
@@ -480,7 +487,7 @@ grant select, insert on memcube.parked to memcube_worker;
 grant select, insert on memcube.projects, memcube.api_keys to memcube_operator;
 grant select, delete on memcube.parked to memcube_operator;
 grant select, update on memcube.insights to memcube_operator;
-grant insert on memcube.work_queue to memcube_operator;
+grant select, insert on memcube.work_queue to memcube_operator;
 grant select on memcube.changes, memcube.feed, memcube.feed_heads to memcube_user;
 grant select on memcube.changes to memcube_relay;
 grant select, insert on memcube.feed to memcube_relay;
@@ -517,6 +524,7 @@ create policy operate on memcube.api_keys for all to memcube_operator using (tru
 create policy operate on memcube.parked for all to memcube_operator using (true);
 create policy operate on memcube.insights for all to memcube_operator using (true) with check (true);
 create policy operate on memcube.work_queue for insert to memcube_operator with check (true);
+create policy oversee on memcube.work_queue for select to memcube_operator using (true);
 create policy forget on memcube.idempotency_keys for delete to memcube_worker using (created_at < now() - interval '24 hours');
 create policy forget_seen on memcube.idempotency_keys for select to memcube_worker using (created_at < now() - interval '24 hours');
 

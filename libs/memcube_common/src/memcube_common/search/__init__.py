@@ -1,0 +1,1 @@
+"""Finding memories by meaning and by words: the candidate SQL and the fusion that every searching room shares."""

@@ -1,0 +1,145 @@
+-- name: by_words
+-- Candidates by their words: the question's lexemes joined by OR, at most 32, those that stand first.
+with question as materialized (
+  select string_agg('''' || replace(replace(w.lexeme, '\', '\\'), '''', '''''') || '''', ' | ')::tsquery as query
+    from (select lexeme from projects p cross join lateral unnest(to_tsvector(p.language::regconfig, $2)) u
+           where p.id = $1 order by u.positions[1], lexeme limit 32) w
+)
+select w.memory_id, w.score as text_score, null::float8 as similarity, null::int as vectors
+  from question q cross join lateral text_candidates(q.query, $3::text[], $4, $5) w;
+
+-- name: by_both_exact
+-- Candidates by words and by meaning, every vector of the project compared: for projects with few of them.
+-- With $8, also how many vectors the project has, counted up to the bound of this tier.
+with question as materialized (
+  select string_agg('''' || replace(replace(w.lexeme, '\', '\\'), '''', '''''') || '''', ' | ')::tsquery as query
+    from (select lexeme from projects p cross join lateral unnest(to_tsvector(p.language::regconfig, $2)) u
+           where p.id = $1 order by u.positions[1], lexeme limit 32) w
+), words as materialized (
+  select w.memory_id, w.score from question q cross join lateral text_candidates(q.query, $3::text[], $4, $5) w
+   limit $5  -- known to the planner, unlike what a function returns
+), near as materialized (
+  select memory_id, embedding <=> $6::halfvec as distance from memory_vectors
+   where project_id = $1 and generation = $7 and ($3::text[] = '{}' or tags @> $3::text[])
+   order by embedding <=> $6::halfvec, memory_id limit $5
+), counted as materialized (
+  select count(*)::int as vectors
+    from (select from memory_vectors where project_id = $1 and generation = $7 and $8 limit 2001) v
+)
+select coalesce(w.memory_id, n.memory_id) as memory_id, w.score as text_score,
+       1 - coalesce(n.distance, v.embedding <=> $6::halfvec) as similarity,
+       case when $8 then c.vectors end as vectors
+  from words w full join near n on n.memory_id = w.memory_id
+  left join memory_vectors v
+    on v.project_id = $1 and v.generation = $7 and v.memory_id = w.memory_id and n.memory_id is null
+ cross join counted c;
+
+-- name: by_both_bits
+-- The same for projects with many vectors: the Hamming distance of one-bit codes out of the covering index first,
+-- then the nearest $9 of them compared exactly.
+with question as materialized (
+  select string_agg('''' || replace(replace(w.lexeme, '\', '\\'), '''', '''''') || '''', ' | ')::tsquery as query
+    from (select lexeme from projects p cross join lateral unnest(to_tsvector(p.language::regconfig, $2)) u
+           where p.id = $1 order by u.positions[1], lexeme limit 32) w
+), words as materialized (
+  select w.memory_id, w.score from question q cross join lateral text_candidates(q.query, $3::text[], $4, $5) w
+   limit $5  -- known to the planner, unlike what a function returns
+), rough as materialized (
+  select memory_id
+    from (select memory_id, bits from memory_vectors
+           where project_id = $1 and generation = $7 and ($3::text[] = '{}' or tags @> $3::text[]) offset 0) s
+   order by bits <~> binary_quantize($6::halfvec) limit $9
+), near as materialized (
+  select v.memory_id, v.embedding <=> $6::halfvec as distance
+    from rough r join memory_vectors v on v.project_id = $1 and v.generation = $7 and v.memory_id = r.memory_id
+   order by v.embedding <=> $6::halfvec, v.memory_id limit $5
+), counted as materialized (
+  select count(*)::int as vectors
+    from (select from memory_vectors where project_id = $1 and generation = $7 and $8 limit 2001) v
+)
+select coalesce(w.memory_id, n.memory_id) as memory_id, w.score as text_score,
+       1 - coalesce(n.distance, v.embedding <=> $6::halfvec) as similarity,
+       case when $8 then c.vectors end as vectors
+  from words w full join near n on n.memory_id = w.memory_id
+  left join memory_vectors v
+    on v.project_id = $1 and v.generation = $7 and v.memory_id = w.memory_id and n.memory_id is null
+ cross join counted c;
+
+-- name: widened
+-- Candidates among exactly those memories that may be shown: what is left out is left out first, so that the limit
+-- cuts only what would be shown. Slower; asked when the quick way brought too few.
+with question as materialized (
+  select string_agg('''' || replace(replace(w.lexeme, '\', '\\'), '''', '''''') || '''', ' | ')::tsquery as query
+    from (select lexeme from projects p cross join lateral unnest(to_tsvector(p.language::regconfig, $2)) u
+           where p.id = $1 order by u.positions[1], lexeme limit 32) w
+), words as materialized (
+  select m.id as memory_id, w.score
+    from question q cross join lateral text_candidates(q.query, $3::text[], 2147483647, 2147483647) w
+    join memories m on m.project_id = $1 and m.id = w.memory_id
+   where m.lifecycle not in ('ARCHIVED', 'EXPIRED') and ($4::timestamptz is null or m.created_at <= $4)
+   order by w.score desc, m.id limit $5
+), near as materialized (
+  select m.id as memory_id, v.embedding <=> $6::halfvec as distance
+    from memory_vectors v join memories m on m.project_id = $1 and m.id = v.memory_id
+   where v.project_id = $1 and v.generation = $7 and ($3::text[] = '{}' or v.tags @> $3::text[])
+     and m.lifecycle not in ('ARCHIVED', 'EXPIRED') and ($4::timestamptz is null or m.created_at <= $4)
+   order by v.embedding <=> $6::halfvec, m.id limit $5
+)
+select coalesce(w.memory_id, n.memory_id) as memory_id, w.score as text_score,
+       1 - coalesce(n.distance, v.embedding <=> $6::halfvec) as similarity, null::int as vectors
+  from words w full join near n on n.memory_id = w.memory_id
+  left join memory_vectors v
+    on v.project_id = $1 and v.generation = $7 and v.memory_id = w.memory_id and n.memory_id is null;
+
+-- name: read_found
+-- The first $4 of these candidates that the reader may see and that are in force, in the order given.
+with shown as (
+  select m.id, c.place
+    from unnest($2::uuid[]) with ordinality as c (id, place)
+    join memories m on m.project_id = $1 and m.id = c.id
+   where m.lifecycle not in ('ARCHIVED', 'EXPIRED') and ($3::timestamptz is null or m.created_at <= $3)
+   order by c.place limit $4
+)
+select m.id, m.project_id, m.label, m.type, m.version, m.origin, m.provenance_id, m.parents, m.tags, m.governance,
+       m.metadata, m.priority, m.lifecycle, m.trust, m.usage_hits, m.last_used, m.kv_hint, m.watermark, m.created_by,
+       m.created_at, m.updated_at, m.embedding_state, m.embedding_model, m.embedding_reason,
+       p.content, p.content_zstd, p.size_bytes, p.token_count, p.checksum
+  from shown s
+  join memories m on m.project_id = $1 and m.id = s.id
+  join memory_payloads p on p.project_id = $1 and p.memory_id = s.id
+ order by s.place;
+
+-- name: newest
+-- The newest memories in force; with tags, those that carry all of them.
+select m.id, m.project_id, m.label, m.type, m.version, m.origin, m.provenance_id, m.parents, m.tags, m.governance,
+       m.metadata, m.priority, m.lifecycle, m.trust, m.usage_hits, m.last_used, m.kv_hint, m.watermark, m.created_by,
+       m.created_at, m.updated_at, m.embedding_state, m.embedding_model, m.embedding_reason,
+       p.content, p.content_zstd, p.size_bytes, p.token_count, p.checksum
+  from (select id from memories
+         where project_id = $1 and ($2::text[] = '{}' or tags @> $2::text[])
+           and lifecycle not in ('ARCHIVED', 'EXPIRED') and ($3::timestamptz is null or created_at <= $3)
+         order by created_at desc, id desc limit $4) s
+  join memories m on m.project_id = $1 and m.id = s.id
+  join memory_payloads p on p.project_id = $1 and p.memory_id = s.id
+ order by m.created_at desc, m.id desc;
+
+-- name: newest_tagged
+-- The same by way of the tag index, for tags that few memories carry; `carriers` counts up to $5 + 1 of them: where
+-- there are more than $5, this answer is not complete and `newest` gives it.
+with carriers as materialized (
+  select memory_id from tag_candidates($2::text[], $5 + 1)
+), shown as (
+  select m.id, m.created_at
+    from carriers c join memories m on m.project_id = $1 and m.id = c.memory_id
+   where m.lifecycle not in ('ARCHIVED', 'EXPIRED') and ($3::timestamptz is null or m.created_at <= $3)
+   order by m.created_at desc, m.id desc limit $4
+)
+select m.id, m.project_id, m.label, m.type, m.version, m.origin, m.provenance_id, m.parents, m.tags, m.governance,
+       m.metadata, m.priority, m.lifecycle, m.trust, m.usage_hits, m.last_used, m.kv_hint, m.watermark, m.created_by,
+       m.created_at, m.updated_at, m.embedding_state, m.embedding_model, m.embedding_reason,
+       p.content, p.content_zstd, p.size_bytes, p.token_count, p.checksum, k.carriers
+  from (select count(*)::int as carriers from carriers) k
+  left join (shown s
+             join memories m on m.project_id = $1 and m.id = s.id
+             join memory_payloads p on p.project_id = $1 and p.memory_id = s.id) on true
+ order by m.created_at desc, m.id desc;

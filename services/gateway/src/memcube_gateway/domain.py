@@ -1,0 +1,122 @@
+"""What the door decides without looking anywhere: receipts that settle, imports, event frames, recent changes."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import deque
+from datetime import UTC, datetime
+from typing import Final, Literal, assert_never
+from uuid import UUID
+
+import orjson
+
+from memcube_common.contracts.api import ImportedMemory, MemoryQuery, Receipt
+from memcube_common.contracts.fields import ReceiptState, governance_json
+from memcube_common.ids import derive_external
+from memcube_common.insights.domain import Insight
+from memcube_common.memories.domain import NewMemory, label_from
+from memcube_common.search.domain import Question, QuestionVector
+
+Wait = Literal["stored", "searchable"]
+
+UNDATED: Final = datetime(1970, 1, 1, tzinfo=UTC)
+"""The moment that stands in the id of an import without one, so that a repeat finds the same id."""
+
+WINDOW: Final = 1_024
+
+
+def request_hash(body: bytes) -> bytes:
+    """What tells whether an Idempotency-Key comes back with the same body."""
+    return hashlib.sha256(body).digest()
+
+
+def accepted(project: str, insight: Insight, at: datetime) -> Receipt:
+    """The receipt of an insight that was written down for the first time just now."""
+    return Receipt.model_construct(
+        id=insight.id, project=project, state="accepted", memory_id=insight.memory_id, accepted_at=at
+    )
+
+
+def imported(project: str, given: ImportedMemory, now: datetime) -> NewMemory:
+    """The memory that an imported one becomes: the same id whenever it is imported again."""
+    memory_id = derive_external(project, given.id, given.created_at or UNDATED)
+    return NewMemory(
+        id=memory_id,
+        label=given.label or label_from(given.content),
+        content=given.content,
+        origin=f"import:{given.id}",
+        provenance_id=memory_id,
+        tags=tuple(given.tags),
+        governance=governance_json(given.governance),
+        metadata=orjson.dumps(given.metadata).decode(),
+        priority=given.priority,
+        created_by=given.created_by or "import",
+        created_at=given.created_at or now,
+    )
+
+
+def question(query: MemoryQuery, vector: QuestionVector | None) -> Question:
+    """What to search with: without a vector only the words, in semantic mode only the vector."""
+    return Question(
+        text=None if query.mode == "semantic" and vector is not None else query.text,
+        tags=tuple(query.tags),
+        limit=query.limit,
+        as_of=query.as_of,
+        vector=vector,
+    )
+
+
+def is_settled(receipt: Receipt, wait: Wait) -> bool:
+    """Whether waiting longer would change nothing: what was waited for has come, or never will."""
+    state: ReceiptState = receipt.state
+    match state:
+        case "searchable" | "failed" | "parked":
+            return True
+        case "embedded":
+            return wait == "stored"
+        case "stored":
+            return wait == "stored" or receipt.reason is not None
+        case "accepted":
+            return False
+        case _:
+            assert_never(state)
+
+
+def frame(event: str, data: bytes, position: int | None = None) -> bytes:
+    """One server-sent event; `data` is one line of JSON, `position` what the reader resumes after."""
+    head = b"" if position is None else b"id: %d\n" % position
+    return b"%sevent: %s\ndata: %s\n\n" % (head, event.encode(), data)
+
+
+class RecentChanges:
+    """The newest changes of one project as frames: consecutive, at most `size`, shared by everyone who follows it."""
+
+    __slots__ = ("_frames", "head")
+
+    def __init__(self, head: int, *, size: int = WINDOW) -> None:
+        self.head = head
+        self._frames: deque[bytes] = deque(maxlen=size)
+
+    def offer(self, position: int, frame: bytes) -> Literal["taken", "known", "gap"]:
+        """Take the next change; one already known is dropped, one beyond the next is a gap and is not taken."""
+        if position <= self.head:
+            return "known"
+        if position > self.head + 1:
+            return "gap"
+        self._frames.append(frame)
+        self.head = position
+        return "taken"
+
+    def after(self, position: int) -> list[bytes] | None:
+        """The frames that follow `position`, oldest first; None where they are not all here any more."""
+        missing = self.head - position
+        if missing <= 0:
+            return []
+        if missing > len(self._frames):
+            return None
+        return list(self._frames)[-missing:]
+
+
+def woken_ids(event: dict[str, object]) -> list[UUID]:
+    """Whose waiting a change may end: the memory it speaks of, the receipt it speaks of."""
+    return [UUID(value) for name in ("memory_id", "receipt_id") if isinstance(value := event.get(name), str)]

@@ -1,0 +1,112 @@
+"""What the gateway holds while it runs, and how it is opened and closed."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncGenerator, Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from prometheus_client import CollectorRegistry, Histogram, ProcessCollector
+
+from memcube_common import frame
+from memcube_common.bus import Bus
+from memcube_common.db import Database
+from memcube_common.db.migrate import shake_hands
+from memcube_common.search.store import Sizes
+from memcube_common.security.principal import Principal
+from memcube_common.telemetry.health import Health
+from memcube_gateway.clients import EmbeddingRoom
+from memcube_gateway.handlers import Changes
+from memcube_gateway.jobs import forget_old_answers
+from memcube_gateway.routes.door import Door
+from memcube_gateway.settings import GatewaySettings
+
+SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Meters:
+    """What is counted about requests: by route template and status, never by project."""
+
+    registry: CollectorRegistry
+    requests: Histogram
+
+    @classmethod
+    def fresh(cls) -> Meters:
+        """Meters that stand at zero, in a registry of their own."""
+        registry = CollectorRegistry()
+        ProcessCollector(registry=registry)
+        return cls(
+            registry,
+            Histogram(
+                "memcube_http_request_seconds",
+                "Time from a request's first byte to the answer's last.",
+                ("method", "route", "status"),
+                registry=registry,
+                buckets=SECONDS,
+            ),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Room:
+    """Everything a request may need."""
+
+    settings: GatewaySettings
+    db: Database
+    bus: Bus
+    changes: Changes
+    embedding: EmbeddingRoom
+    door: Door
+    sizes: Sizes
+    health: Health
+    meters: Meters
+    clock: Callable[[], datetime]
+
+
+def now() -> datetime:
+    """This moment, in UTC."""
+    return datetime.now(UTC)
+
+
+@contextlib.asynccontextmanager
+async def open_room(settings: GatewaySettings) -> AsyncGenerator[Room]:
+    """The gateway's room: Postgres must be there, NATS may come later. Closed in reverse order."""
+    async with contextlib.AsyncExitStack() as stack:
+        db = await frame.opened(
+            "postgres",
+            lambda: Database.open(
+                settings.postgres_dsn.get_secret_value(),
+                room="gateway",
+                size=settings.pool_size,
+                statement_timeout=settings.statement_timeout,
+                connect_timeout=settings.connect_timeout,
+            ),
+        )
+        stack.push_async_callback(db.close)
+        await frame.opened("schema", lambda: shake_hands(db))
+        bus = await Bus.open(settings.nats_url.get_secret_value(), name="gateway")
+        stack.push_async_callback(bus.close)
+        changes = Changes(db, bus)
+        await changes.open()
+        await stack.enter_async_context(frame.task(changes.run(), "changes"))
+        await stack.enter_async_context(frame.task(forget_old_answers(db), "forget-old-answers"))
+        stack.callback(changes.close)
+
+        async def postgres_answers() -> None:
+            async with db.transaction(Principal.worker("gateway"), deadline=1.5):
+                pass
+
+        yield Room(
+            settings=settings,
+            db=db,
+            bus=bus,
+            changes=changes,
+            embedding=EmbeddingRoom(bus, timeout=settings.embed_within),
+            door=Door(),
+            sizes=Sizes(),
+            health=Health({"postgres": postgres_answers}, informing={"nats": bus.check}),
+            meters=Meters.fresh(),
+            clock=now,
+        )

@@ -1,0 +1,1 @@
+"""The doors of the gateway: what each HTTP route takes, does and answers."""

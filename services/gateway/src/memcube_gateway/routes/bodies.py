@@ -1,0 +1,110 @@
+"""Bodies as they come in: bounded while they stream, JSON once, every refused field by its path."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Final, TypeVar, cast
+
+from pydantic import TypeAdapter, ValidationError
+from starlette.requests import ClientDisconnect, Request
+
+from memcube_common.errors import FieldError, Invalid, Malformed, TooLarge
+from memcube_gateway.routes.door import Visit
+from memcube_gateway.routes.problems import NotJson, field_errors
+
+T = TypeVar("T")
+
+SURROGATES_MAX: Final = 10
+HEARD_OUT: Final = 4
+
+
+async def read_body(request: Request, visit: Visit) -> bytes:
+    """The whole body, at most `body_limit` bytes.
+
+    A larger one is not kept; it is heard out to four times the limit, since a sender who is cut off while sending
+    does not read the answer, and cut off there. Raises NotJson, TooLarge, Malformed.
+    """
+    limit = visit.room.settings.body_limit
+    media = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if media != "application/json" and not (media.startswith("application/") and media.endswith("+json")):
+        raise NotJson
+    if request.headers.get("content-encoding", "identity").lower() != "identity":
+        raise NotJson("Send the body without Content-Encoding.")
+    declared = request.headers.get("content-length", "")
+    if declared.isdecimal() and int(declared[:20]) > HEARD_OUT * limit:
+        raise _too_large(limit)
+    pieces: list[bytes] = []
+    size = 0
+    try:
+        async for piece in request.stream():
+            size += len(piece)
+            if size <= limit:
+                pieces.append(piece)
+            else:
+                pieces.clear()
+                if size > HEARD_OUT * limit:
+                    break
+    except ClientDisconnect as error:
+        raise Malformed("The body ended too early.") from error
+    if size > limit:
+        raise _too_large(limit)
+    return b"".join(pieces)
+
+
+def parse(adapter: TypeAdapter[T], body: bytes) -> T:
+    """The body as a contract model. Raises Malformed (not JSON) or Invalid (every refused field by its path)."""
+    try:
+        return adapter.validate_json(body)
+    except ValidationError as error:
+        details = error.errors(include_url=False, include_context=False, include_input=False)
+        if details[0]["type"] != "json_invalid":
+            raise Invalid(errors=field_errors(details)) from None
+        if found := surrogates(body):
+            raise Invalid(errors=found) from None
+        raise Malformed(f"The body is not valid JSON: {details[0]['msg'].removeprefix('Invalid JSON: ')}.") from None
+
+
+def surrogates(body: bytes) -> list[FieldError]:
+    """Where a body that is JSON but for lone surrogates has them; empty where something else is wrong with it."""
+    try:
+        value = json.loads(body)
+    except (ValueError, RecursionError):
+        return []
+    found: list[FieldError] = []
+    for path in _surrogate_paths(value):
+        found.append(FieldError(path, "must not contain lone surrogates"))
+        if len(found) == SURROGATES_MAX:
+            break
+    return found
+
+
+def _surrogate_paths(value: object) -> Iterator[str]:
+    stack: list[tuple[tuple[str, ...], object]] = [((), value)]
+    while stack:
+        path, inner = stack.pop()
+        match inner:
+            case str() if not _is_text(inner):
+                yield ".".join(path) or "body"
+            case dict():
+                for key, held in cast("dict[str, object]", inner).items():
+                    if not _is_text(key):
+                        yield ".".join(path) or "body"
+                    else:
+                        stack.append(((*path, key), held))
+            case list():
+                stack.extend(((*path, str(at)), held) for at, held in enumerate(cast("list[object]", inner)))
+            case _:
+                pass
+
+
+def _is_text(value: str) -> bool:
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _too_large(limit: int) -> TooLarge:
+    return TooLarge(f"The body may be at most {limit} bytes.")

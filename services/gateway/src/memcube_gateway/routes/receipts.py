@@ -1,0 +1,76 @@
+"""The fate of a write, now or when it is settled."""
+
+from __future__ import annotations
+
+import time
+from typing import Annotated, Final, Literal
+from uuid import UUID
+
+from fastapi import APIRouter, Path, Query
+from pydantic import TypeAdapter
+from starlette.responses import Response
+
+from memcube_common.contracts.api import Receipt
+from memcube_common.errors import NotFound
+from memcube_common.ids import derive
+from memcube_common.insights.store import read_receipts
+from memcube_gateway.domain import is_settled
+from memcube_gateway.handlers import next_news
+from memcube_gateway.routes import reference
+from memcube_gateway.routes.door import InVisit, Patience, Visit
+from memcube_gateway.routes.once import JSON
+
+router = APIRouter(tags=["insights"])
+
+POLL: Final = 0.25
+_RECEIPT: Final = TypeAdapter(Receipt)
+
+
+@router.get(
+    "/v1/projects/{project}/receipts/{receipt_id}",
+    operation_id="get_receipt",
+    summary="What became of a write",
+    response_model=Receipt,
+    responses=reference.problems(401, 404, 422, 503),
+)
+async def get_receipt(
+    visit: InVisit,
+    receipt_id: Annotated[UUID, Path(description="Id of the insight, or of a memory written directly.")],
+    wait: Annotated[
+        Literal["stored", "searchable"] | None, Query(description="Answer when this is reached, or cannot be any more.")
+    ] = None,
+    timeout: Annotated[float, Query(ge=0, le=30, description="Seconds to wait at most.")] = 10.0,
+) -> Response:
+    """The receipt as it stands; with `wait`, when the state is reached, at `failed` and `parked`, or at the timeout.
+
+    An id that is not known yet is waited for as well: it may be on its way over NATS.
+    """
+    if wait is None:
+        receipt = await _read(visit, receipt_id)
+    else:
+        receipt = await _await(visit, receipt_id, wait, timeout)
+    if receipt is None:
+        raise NotFound
+    return Response(_RECEIPT.dump_json(receipt), media_type=JSON)
+
+
+async def _await(
+    visit: Visit, receipt_id: UUID, wait: Literal["stored", "searchable"], seconds: float
+) -> Receipt | None:
+    """The receipt when it is settled or the time is up: changes on the bus wake it, a look every 250 ms is the net."""
+    end = time.monotonic() + seconds
+    with visit.room.changes.waiting_for(receipt_id, derive(receipt_id, "memory")) as changed:
+        while True:
+            changed.clear()
+            receipt = await _read(visit, receipt_id)
+            left = end - time.monotonic()
+            if left <= 0 or visit.room.changes.closing or (receipt is not None and is_settled(receipt, wait)):
+                return receipt
+            await next_news(changed, min(POLL, left))
+
+
+async def _read(visit: Visit, receipt_id: UUID) -> Receipt | None:
+    patience = Patience(visit.room.settings.answer_within)
+    async with patience.transaction(visit.room.db, visit.caller.principal) as tx:
+        receipts = await read_receipts(tx, project=visit.project, ids=[receipt_id])
+    return receipts[0] if receipts else None

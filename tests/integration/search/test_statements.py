@@ -1,0 +1,87 @@
+"""Every statement of every queries.sql is valid against the real schema, and its role may run it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Iterator
+from pathlib import Path
+
+import asyncpg
+import pytest
+import pytest_asyncio
+
+from memcube_common.db.statements import Statement, Statements
+from memcube_common.testing.servers import HouseDatabase
+
+HOUSE = Path(__file__).parents[3]
+
+USER, ANON, WORKER, RELAY, OPERATOR = (f"memcube_{name}" for name in ("user", "anon", "worker", "relay", "operator"))
+
+ROLES: dict[str, tuple[str, ...]] = {
+    "memcube_common.search": (USER,),
+    "memcube_common.memories": (WORKER,),
+    "memcube_common.memories/insert_memories": (USER, WORKER),
+    "memcube_common.memories/read_memories": (USER, WORKER),
+    "memcube_common.insights": (WORKER,),
+    "memcube_common.insights/accept_insights": (USER,),
+    "memcube_common.insights/queue_insights": (USER, WORKER),
+    "memcube_common.insights/insert_insights": (USER, WORKER),
+    "memcube_common.insights/read_receipts": (USER, WORKER),
+    "memcube_common.mailbox": (WORKER,),
+    "memcube_common.mailbox/lead": (RELAY,),
+    "memcube_common.mailbox/last_drawn": (RELAY,),
+    "memcube_common.mailbox/lowest_mark": (RELAY,),
+    "memcube_common.mailbox/place_changes": (RELAY,),
+    "memcube_common.mailbox/move_placed": (RELAY,),
+    "memcube_common.mailbox/read_placed": (RELAY,),
+    "memcube_gateway": (USER,),
+    "memcube_gateway/find_key": (ANON,),
+    "memcube_gateway/forget_answers": (WORKER,),
+    "memcube_lifecycle": (WORKER,),
+    "memcube_cli": (OPERATOR,),
+}
+"""Who runs what: a package's statements, and the exceptions by name."""
+
+
+def packages() -> Iterator[str]:
+    """The packages that have statements, wherever they are in the workspace."""
+    for folder in ("libs", "services"):
+        for file in sorted((HOUSE / folder).glob("*/src/**/queries.sql")):
+            yield ".".join(file.parent.relative_to(file.parents[-1]).parts).rpartition(".src.")[2]
+
+
+CASES = [
+    pytest.param(statement, role, id=f"{package}/{statement.name}-{role}")
+    for package in packages()
+    for statement in Statements(package)
+    for role in ROLES.get(f"{package}/{statement.name}", ROLES.get(package, ()))
+]
+
+
+@pytest_asyncio.fixture(scope="module")
+async def connection(database: HouseDatabase) -> AsyncGenerator[asyncpg.Connection]:
+    opened = await asyncpg.connect(
+        database.admin_dsn, server_settings={"search_path": "memcube, public", "plan_cache_mode": "force_custom_plan"}
+    )
+    yield opened
+    await opened.close()
+
+
+@pytest.mark.parametrize(("statement", "role"), CASES)
+async def test_a_statement_can_be_run_by_its_role(
+    connection: asyncpg.Connection, statement: Statement, role: str
+) -> None:
+    transaction = connection.transaction()
+    await transaction.start()
+    try:
+        await connection.execute(f"set local role {role}; set local app.project_id = 'demo'")
+        await connection.prepare(statement.sql)
+        await connection.execute(f"explain (generic_plan) {statement.sql}")  # checks the role's grants as running would
+    finally:
+        await transaction.rollback()
+
+
+def test_every_package_with_statements_says_who_runs_them() -> None:
+    assert set(packages()) <= set(ROLES)
+    named = {name for name in ROLES if "/" in name}
+    known = {f"{package}/{statement.name}" for package in packages() for statement in Statements(package)}
+    assert named <= known

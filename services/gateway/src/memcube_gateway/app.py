@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from fastapi import FastAPI
 
-from memcube_gateway.routes import changes, insights, memories, problems, projects, receipts, reference
+from memcube_gateway.routes import changes, insights, memories, pages, problems, projects, receipts, reference
 from memcube_gateway.routes.envelope import Envelope
 
 if TYPE_CHECKING:
@@ -21,11 +21,11 @@ def routed() -> FastAPI:
         title="MemCube",
         version=version("memcube-gateway"),
         redirect_slashes=False,
-        docs_url="/docs",
+        docs_url=None,
         redoc_url=None,
         openapi_url="/openapi.json",
     )
-    for part in (insights, receipts, memories, changes, projects):
+    for part in (insights, receipts, memories, changes, projects, pages):
         application.include_router(part.router)
     problems.add_handlers(application)
     application.openapi = lambda: reference.describe(application)

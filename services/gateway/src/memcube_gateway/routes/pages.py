@@ -1,0 +1,42 @@
+"""The reference as a page: Swagger UI out of a package, so that it works where nothing can be fetched."""
+
+from __future__ import annotations
+
+from importlib.resources import files
+from typing import Final
+
+from fastapi import APIRouter
+from fastapi.openapi.docs import get_swagger_ui_html
+from starlette.responses import Response
+
+from memcube_common.errors import NotFound
+
+router = APIRouter(include_in_schema=False)
+
+_PARTS: Final = {
+    "swagger-ui-bundle.js": "text/javascript",
+    "swagger-ui.css": "text/css",
+    "favicon-32x32.png": "image/png",
+}
+
+
+@router.get("/docs")
+async def show_reference() -> Response:
+    """The OpenAPI document, to read and to try."""
+    return get_swagger_ui_html(
+        openapi_url="openapi.json",
+        title="MemCube · HTTP reference",
+        swagger_js_url="docs/swagger-ui-bundle.js",
+        swagger_css_url="docs/swagger-ui.css",
+        swagger_favicon_url="docs/favicon-32x32.png",
+        swagger_ui_parameters={"persistAuthorization": True, "displayRequestDuration": True},
+    )
+
+
+@router.get("/docs/{part}")
+async def show_part(part: str) -> Response:
+    """A file of the page."""
+    if part not in _PARTS:
+        raise NotFound
+    body = (files("fastapi_swagger.resources") / part).read_bytes()
+    return Response(body, media_type=_PARTS[part], headers={"cache-control": "max-age=86400"})

@@ -39,9 +39,13 @@ class Prepared:
 
     def __init__(self) -> None:
         self.logins: dict[str, str] = {}
+        self.streams = 0
 
     async def provision(self, *, admin_dsn: str, nats_url: str, logins: Mapping[str, str]) -> None:
         self.logins = dict(logins)
+
+    async def provision_streams(self, *, nats_url: str) -> None:
+        self.streams += 1
 
     async def ensure_project(self, *, admin_dsn: str, project: str) -> str | None:
         return "key-of-" + project
@@ -59,6 +63,7 @@ class Running:
         plan = Plan(
             rooms=rooms,
             provision=self.prepared.provision,
+            provision_streams=self.prepared.provision_streams,
             ensure_project=self.prepared.ensure_project,
             new_project_key=self.prepared.new_project_key,
             environment=os.environ,
@@ -119,6 +124,7 @@ async def test_a_killed_room_and_a_killed_server_are_started_again_and_counted(t
 
             assert await until(is_back, within=30), running.said
             assert running.supervisor.stack.services[name].port == stack.services[name].port
+        assert running.prepared.streams == 1  # after NATS came back, and after nothing else
     finally:
         assert await running.stopped() == 0
 

@@ -2,7 +2,7 @@
 
 import typer
 
-from memcube_cli import demo, doctor, insight, parked, project, query, receipt, up, watch
+from memcube_cli import demo, doctor, insight, parked, project, provision, query, receipt, up, watch
 
 app = typer.Typer(
     name="memcube",
@@ -13,5 +13,5 @@ app = typer.Typer(
 )
 
 # A new group of commands is a module with a function `register(app)`, added to this list.
-for group in (up, demo, insight, query, watch, receipt, parked, project, doctor):
+for group in (up, demo, insight, query, watch, receipt, parked, project, provision, doctor):
     group.register(app)

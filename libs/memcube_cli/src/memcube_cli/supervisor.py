@@ -21,8 +21,8 @@ from memcube_common.embedded.private import private_folder
 from memcube_common.embedded.process import ProcessId, log_tail
 from memcube_common.provision import dsn_as
 
-LONGEST_PAUSE: Final = 5.0  # seconds between two restarts, at most
-STEADY_AFTER: Final = 30.0  # seconds a service must have lived for the pause to begin anew
+LONGEST_PAUSE: Final = 2.0  # seconds between two restarts, at most: a killed room must do its work again within 5 s
+STEADY_AFTER: Final = 5.0  # seconds a service must have lived for the pause to begin anew
 ENOUGH_FAILURES: Final = 5  # deaths before ever being ready, after which a start is given up
 
 
@@ -30,6 +30,12 @@ class Provision(Protocol):
     """Makes roles, schema and streams; idempotent."""
 
     async def __call__(self, *, admin_dsn: str, nats_url: str, logins: Mapping[str, str]) -> None: ...
+
+
+class ProvisionStreams(Protocol):
+    """Makes the streams alone; idempotent."""
+
+    async def __call__(self, *, nats_url: str) -> None: ...
 
 
 class NewKey(Protocol):
@@ -55,6 +61,7 @@ class Plan:
 
     rooms: tuple[RoomPlan, ...]
     provision: Provision
+    provision_streams: ProvisionStreams
     ensure_project: EnsureProject
     new_project_key: NewKey
     environment: Mapping[str, str]
@@ -219,7 +226,7 @@ class Supervisor:
         await self._nats.start()
         self._save(nats=self._nats.url, ports={**self._stack.ports, "nats_monitor": self._nats.monitor_port})
         self._note("nats", "ready", process=self._nats.process, port=self._nats.port)
-        self._keep("nats", self._nats)
+        self._keep("nats", self._nats, on_return=self._streams_again)
 
     async def _provision(self, logins: Mapping[str, str]) -> None:
         dsn, url = self._addresses()
@@ -258,17 +265,34 @@ class Supervisor:
 
     # Keeping
 
-    def _keep(self, name: str, service: Service, is_ready: Callable[[], Awaitable[bool]] | None = None) -> None:
-        self._keepers[name] = asyncio.create_task(self._keep_running(name, service, is_ready))
+    def _keep(
+        self,
+        name: str,
+        service: Service,
+        is_ready: Callable[[], Awaitable[bool]] | None = None,
+        on_return: Callable[[], Awaitable[None]] | None = None,
+    ) -> None:
+        self._keepers[name] = asyncio.create_task(self._keep_running(name, service, is_ready, on_return))
 
-    async def _keep_running(self, name: str, service: Service, is_ready: Callable[[], Awaitable[bool]] | None) -> None:
-        """Start a service again whenever it ends, with growing pauses, and note how it fares."""
+    async def _keep_running(
+        self,
+        name: str,
+        service: Service,
+        is_ready: Callable[[], Awaitable[bool]] | None,
+        on_return: Callable[[], Awaitable[None]] | None,
+    ) -> None:
+        """Start a service again whenever it ends, with growing pauses, and note how it fares.
+
+        `on_return` is awaited after each start but the first, before the service counts as ready.
+        """
         pause, deaths, ever_ready = self._plan.first_pause, 0, service.process is not None
         while True:
             began = time.monotonic()
             code: int | None = None
             try:
                 await service.start()
+                if deaths and on_return is not None:
+                    await on_return()
                 self._note(name, "starting" if is_ready else "ready", process=service.process, port=_port(service))
                 if is_ready is not None and await _ready_or_ended(service, is_ready):
                     self._note(name, "ready", process=service.process, port=_port(service))
@@ -287,6 +311,11 @@ class Supervisor:
             self._say(f"{name} ended{'' if code is None else f' with {code}'}; starting it again in {pause:g} s")
             await asyncio.sleep(pause)
             pause = min(pause * 2, LONGEST_PAUSE)
+
+    async def _streams_again(self) -> None:
+        """A NATS that comes back may have lost its store; what it still has is left as it is."""
+        _, url = self._addresses()
+        await self._plan.provision_streams(nats_url=url)
 
     # Stopping
 

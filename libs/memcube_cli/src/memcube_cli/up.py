@@ -116,6 +116,7 @@ def _run(home: Path, settings: CliSettings, *, on_ready: Callable[[Stack], None]
             for room in provision.ROOMS
         ),
         provision=provision.provision,
+        provision_streams=provision.provision_streams,
         ensure_project=provision.ensure_project,
         new_project_key=provision.new_project_key,
         environment=os.environ,

@@ -47,7 +47,23 @@ async def provision(*, admin_dsn: str, nats_url: str, logins: Mapping[str, str],
     logins: the password of each room's login role `memcube_login_<room>`.
     """
     await _provision_postgres(admin_dsn, logins)
-    await _provision_nats(nats_url, replicas)
+    await provision_streams(nats_url=nats_url, replicas=replicas)
+
+
+async def provision_streams(*, nats_url: str, replicas: int = 1) -> None:
+    """Make or mend the streams alone: what a NATS needs that came back without its store."""
+    client = await nats.connect(nats_url, connect_timeout=5, max_reconnect_attempts=3)
+    try:
+        jetstream = client.jetstream(timeout=10)
+        for config in streams(replicas=replicas):
+            assert config.name is not None
+            try:
+                await jetstream.stream_info(config.name)
+                await jetstream.update_stream(config)
+            except NotFoundError:
+                await jetstream.add_stream(config)
+    finally:
+        await asyncio.wait_for(client.close(), timeout=5)
 
 
 async def ensure_project(*, admin_dsn: str, project: str) -> str | None:
@@ -117,7 +133,7 @@ async def _provision_postgres(admin_dsn: str, logins: Mapping[str, str]) -> None
         for room in logins:
             await connection.execute(f'grant connect on database "{database}" to memcube_login_{room}')
         await migrate(_for_dbmate(dsn_as(admin_dsn, "memcube_owner", owner_password)))
-        await connection.execute("grant select on memcube.schema_migrations to memcube_worker")
+        await connection.execute("grant select on memcube.schema_migrations to memcube_worker, memcube_operator")
         await connection.execute("select memcube.maintain_partitions(7, 0)")
     finally:
         await connection.close(timeout=5)
@@ -154,18 +170,3 @@ def _for_dbmate(dsn: str) -> str:
     local = parts.hostname in {"127.0.0.1", "::1", "localhost"}
     query = f"{parts.query}&" if parts.query else ""
     return urlunsplit(parts._replace(query=f"{query}sslmode={'disable' if local else 'prefer'}"))
-
-
-async def _provision_nats(url: str, replicas: int) -> None:
-    client = await nats.connect(url, connect_timeout=5, max_reconnect_attempts=3)
-    try:
-        jetstream = client.jetstream(timeout=10)
-        for config in streams(replicas=replicas):
-            assert config.name is not None
-            try:
-                await jetstream.stream_info(config.name)
-                await jetstream.update_stream(config)
-            except NotFoundError:
-                await jetstream.add_stream(config)
-    finally:
-        await asyncio.wait_for(client.close(), timeout=5)

@@ -18,7 +18,7 @@ from memcube_common.embedded import CannotStart, EmbeddedNats, EmbeddedPostgres
 from memcube_common.provision import ROOMS, dsn_as, ensure_project, provision
 
 POSTGRES_IMAGE: Final = "pgvector/pgvector:pg18"
-NATS_IMAGE: Final = "nats:2.12-alpine"
+NATS_IMAGE: Final = "nats:2.15-alpine"
 
 
 @dataclass(frozen=True, slots=True)

@@ -120,6 +120,7 @@ async def import_memories(request: Request, visit: InVisit) -> Response:
     answered = await once(visit, _IMPORT_ROUTE, body, keep)
     if not answered.repeated:
         await visit.room.bus.ring(subjects.BELL_MEMORIES)
+        await visit.room.bus.ring(subjects.BELL_CHANGES)
     return answered.response()
 
 

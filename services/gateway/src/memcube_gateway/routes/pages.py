@@ -1,14 +1,16 @@
-"""The reference as a page: Swagger UI out of a package, so that it works where nothing can be fetched."""
+"""The reference to look at: Swagger UI out of a package, so that it works offline, and the events as AsyncAPI."""
 
 from __future__ import annotations
 
 from importlib.resources import files
 from typing import Final
 
+import orjson
 from fastapi import APIRouter
 from fastapi.openapi.docs import get_swagger_ui_html
 from starlette.responses import Response
 
+from memcube_common.contracts.description import asyncapi
 from memcube_common.errors import NotFound
 
 router = APIRouter(include_in_schema=False)
@@ -31,6 +33,12 @@ async def show_reference() -> Response:
         swagger_favicon_url="docs/favicon-32x32.png",
         swagger_ui_parameters={"persistAuthorization": True, "displayRequestDuration": True},
     )
+
+
+@router.get("/asyncapi")
+async def show_events() -> Response:
+    """The events on NATS, as an AsyncAPI 3.0 document."""
+    return Response(orjson.dumps(asyncapi()), media_type="application/json")
 
 
 @router.get("/docs/{part}")

@@ -16,10 +16,10 @@ from memcube_common.db.migrate import shake_hands
 from memcube_common.search.store import Sizes
 from memcube_common.security.principal import Principal
 from memcube_common.telemetry.health import Health
+from memcube_gateway.admission import Door
 from memcube_gateway.clients import EmbeddingRoom
 from memcube_gateway.handlers import Changes
 from memcube_gateway.jobs import forget_old_answers
-from memcube_gateway.routes.door import Door
 from memcube_gateway.settings import GatewaySettings
 
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)

@@ -14,10 +14,11 @@ from memcube_common.contracts.api import Receipt
 from memcube_common.errors import NotFound
 from memcube_common.ids import derive
 from memcube_common.insights.store import read_receipts
+from memcube_gateway.admission import Patience
 from memcube_gateway.domain import is_settled
 from memcube_gateway.handlers import next_news
 from memcube_gateway.routes import reference
-from memcube_gateway.routes.door import InVisit, Patience, Visit
+from memcube_gateway.routes.door import InVisit, Visit
 from memcube_gateway.routes.once import JSON
 
 router = APIRouter(tags=["insights"])

@@ -5,11 +5,14 @@ from __future__ import annotations
 import asyncio
 import base64
 
+import structlog
 from pydantic import ValidationError
 
 from memcube_common.contracts.asks import EmbeddedTexts, EmbedTexts, Refused
 from memcube_common.errors import MemCubeError, TryAgain
 from memcube_embedding.room import Room
+
+_log = structlog.get_logger(__name__)
 
 
 async def on_embed_texts(body: bytes, room: Room) -> bytes:
@@ -23,6 +26,9 @@ async def on_embed_texts(body: bytes, room: Room) -> bytes:
         return _refused(error.code, error.detail, error.after)
     except MemCubeError as error:
         return _refused(error.code, error.detail, None)
+    except Exception as error:
+        _log.error("question_not_embedded", error=type(error).__name__, exc_info=error)
+        return _refused("internal", "the embedder failed", 1.0)
     model = room.embedder.model
     return (
         EmbeddedTexts(

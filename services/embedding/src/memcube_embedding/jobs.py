@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+import contextlib
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from typing import Final
 from uuid import UUID
 
@@ -21,7 +22,8 @@ from memcube_common.security.principal import Principal
 from memcube_embedding.embedders.protocol import EmbedderUnavailable, Outcome, TextRefused, embed_each
 from memcube_embedding.room import Room
 
-LEASE_SECONDS: Final = 30.0
+LEASE_SECONDS: Final = 8.0
+RENEW_SECONDS: Final = 2.0
 POLL_SECONDS: Final = 0.25
 MAX_ATTEMPTS: Final = 10
 _log = structlog.get_logger(__name__)
@@ -54,18 +56,64 @@ async def embed_due(room: Room) -> bool:
     texts = {project: await _texts_of(project, claimed, room) for project, claimed in claims.items()}
     asked = [text.text for waiting in texts.values() for text in waiting]
     try:
-        outcomes = iter(await embed_each(room.embedder, asked))
+        async with _held(claims, room):
+            outcomes = iter(await embed_each(room.embedder, asked))
     except EmbedderUnavailable as error:
         await _put_off(claims, room, error.after)
         raise
     except Exception as error:
         _log.error("embedding_failed", error=type(error).__name__, exc_info=error)
-        await _give_up_or_put_off(claims, room, f"the embedder failed: {type(error).__name__}")
+        if len(asked) > 1:
+            await _embed_alone(claims, texts, room)
+        else:
+            await _give_up_or_put_off(claims, room, _failure(error))
         return True
     for project, waiting in texts.items():
         await _save(project, [(text, next(outcomes)) for text in waiting], room)
     await room.bus.ring(subjects.BELL_CHANGES)
     return True
+
+
+async def _embed_alone(
+    claims: Mapping[str, Sequence[Claim]], texts: Mapping[str, Sequence[TextToEmbed]], room: Room
+) -> None:
+    """Find the text the model trips over among its neighbours: they get their vectors, it is tried again later."""
+    claim_of = {claim.item_id: claim for claimed in claims.values() for claim in claimed}
+    for project, waiting in texts.items():
+        for text in waiting:
+            try:
+                [outcome] = await embed_each(room.embedder, [text.text])
+            except EmbedderUnavailable as error:
+                await _put_off(claims, room, error.after)
+                raise
+            except Exception as error:
+                await _give_up_or_put_off({project: [claim_of[text.memory_id]]}, room, _failure(error))
+            else:
+                await _save(project, [(text, outcome)], room)
+    await room.bus.ring(subjects.BELL_CHANGES)
+
+
+@contextlib.asynccontextmanager
+async def _held(claims: Mapping[str, Sequence[Claim]], room: Room) -> AsyncGenerator[None]:
+    """Renew the leases of `claims` while the block lasts: however long an embedder takes, the work stays ours, and a
+    room that dies gives it back within one lease.
+    """
+
+    async def renew() -> None:
+        while True:
+            await asyncio.sleep(RENEW_SECONDS)
+            with contextlib.suppress(TryAgain):
+                for project, claimed in claims.items():
+                    async with room.db.transaction(_worker(project)) as tx:
+                        ids = [claim.item_id for claim in claimed]
+                        await work.postpone(tx, kind="embedding", project=project, ids=ids, seconds=LEASE_SECONDS)
+
+    renewing = asyncio.create_task(renew(), name="renew-leases")
+    try:
+        yield
+    finally:
+        renewing.cancel()
+        await asyncio.gather(renewing, return_exceptions=True)
 
 
 async def _texts_of(project: str, claimed: Sequence[Claim], room: Room) -> list[TextToEmbed]:
@@ -132,6 +180,10 @@ async def _give_up_or_put_off(claims: Mapping[str, Sequence[Claim]], room: Room,
                 elif await _fail(tx, project, claim.item_id, reason):
                     await work.finish(tx, kind="embedding", project=project, ids=[claim.item_id])
     room.put_off.inc(sum(map(len, claims.values())))
+
+
+def _failure(error: Exception) -> str:
+    return f"the embedder failed: {type(error).__name__}"
 
 
 def _worker(project: str = "") -> Principal:

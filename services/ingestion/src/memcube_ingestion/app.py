@@ -43,7 +43,7 @@ async def main(settings: IngestionSettings) -> None:
         async with (
             task(keep_accepted(room), "keep-accepted"),
             task(relay.run(), "relay"),
-            task(subscribers.open(), "subscribers"),
+            task(subscribers.run(), "subscribers"),
         ):
             try:
                 await serve(operations(health, room.registry), settings)

@@ -15,6 +15,7 @@ from memcube_common.ids import Uuid7
 from memcube_common.insights.domain import Insight, from_event
 
 MAX_REASONS = 8
+PLACE_LENGTH = 120
 
 Carrier = TypeVar("Carrier")
 """What an insight came in: a message of the bus."""
@@ -54,9 +55,15 @@ def read(subject: str, body: bytes) -> Readable | Spoilt:
 def reason_of(error: ValidationError) -> str:
     """Which fields were refused and why, without what they held."""
     faults = error.errors(include_url=False, include_input=False, include_context=False)
-    named = [f"{'.'.join(map(str, fault['loc'])) or 'body'}: {fault['msg']}" for fault in faults[:MAX_REASONS]]
+    named = [f"{_place(fault['loc'])}: {fault['msg']}" for fault in faults[:MAX_REASONS]]
     more = len(faults) - len(named)
     return "; ".join(named) + (f"; and {more} more" if more > 0 else "")
+
+
+def _place(path: tuple[int | str, ...]) -> str:
+    """A field's path. The sender chose some of its names: they are cut short and made printable."""
+    written = ".".join(map(str, path)) or "body"
+    return "".join(c if c.isprintable() else "?" for c in written[:PLACE_LENGTH])
 
 
 def portions(letters: Sequence[tuple[Carrier, Readable]], *, at_most: int) -> list[list[tuple[Carrier, Readable]]]:

@@ -15,6 +15,7 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 from uuid_utils.compat import uuid7
 
+from memcube_common.bus.encoding import correct_subjects
 from memcube_common.errors import TryAgain
 
 ATOMIC_BATCH_MAX: Final = 1000
@@ -51,6 +52,7 @@ class Bus:
     """A connection to NATS that reconnects for ever. Nothing here waits for a server that is away."""
 
     def __init__(self, url: str, name: str) -> None:
+        correct_subjects()
         self._url = url
         self._name = name
         self._client = Client()

@@ -4,22 +4,40 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import logging
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from typing import Final
 
+import nats.errors
+import structlog
 from faststream import AckPolicy
 from faststream.nats import ConsumerConfig, JStream, NatsBroker, NatsMessage, PullSub
 from nats.aio.msg import Msg
+from nats.js import JetStreamContext
+from nats.js.errors import NotFoundError
 
+from memcube_common.bus.encoding import correct_subjects
 from memcube_common.bus.fetch import correct_fetch
 
 ACK_WAIT: Final = 4.0
 HEARTBEAT: Final = 1.0
 MAX_DELIVER: Final = 20
+LOOK_SECONDS: Final = 2.0
+
+_log = structlog.get_logger(__name__)
 
 BatchHandler = Callable[[Sequence[Msg]], Awaitable[None]]
 AskHandler = Callable[[bytes], Awaitable[bytes]]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Durable:
+    """A consumer as it must be on the server."""
+
+    stream: str
+    name: str
+    config: ConsumerConfig
 
 
 class Subscribers:
@@ -27,12 +45,16 @@ class Subscribers:
 
     def __init__(self, url: str, name: str) -> None:
         correct_fetch()
+        correct_subjects()
+        self._durables: list[_Durable] = []
         self._broker = NatsBroker(
             url,
             name=f"memcube-{name}-subscribers",
             connect_timeout=2,
             reconnect_time_wait=1,
             max_reconnect_attempts=-1,
+            ping_interval=5,
+            max_outstanding_pings=2,
             graceful_timeout=5,
             logger=logging.getLogger("memcube.bus"),
             log_level=logging.DEBUG,
@@ -53,12 +75,16 @@ class Subscribers:
             async with _kept_in_progress(messages):
                 await handler(messages)
 
+        config = ConsumerConfig(ack_wait=ACK_WAIT, max_deliver=MAX_DELIVER, max_ack_pending=size * 4)
+        named = dataclasses.replace(config, name=durable, durable_name=durable, filter_subject=subject)
+        self._durables.append(_Durable(stream, durable, named))
         self._broker.subscriber(
             subject,
             stream=JStream(stream, declare=False),
             durable=durable,
             pull_sub=PullSub(batch_size=size, timeout=linger, batch=True),
-            config=ConsumerConfig(ack_wait=ACK_WAIT, max_deliver=MAX_DELIVER, max_ack_pending=size * 4),
+            config=config,
+            decoder=_undecoded,
             ack_policy=AckPolicy.MANUAL,
         )(batch)
 
@@ -68,16 +94,49 @@ class Subscribers:
         async def ask(message: NatsMessage) -> bytes:
             return await handler(message.raw_message.data)
 
-        self._broker.subscriber(subject, queue=queue, ack_policy=AckPolicy.MANUAL, max_workers=32)(ask)
+        self._broker.subscriber(subject, queue=queue, decoder=_undecoded, ack_policy=AckPolicy.MANUAL, max_workers=32)(
+            ask
+        )
 
     async def open(self) -> None:
-        """Connect and begin to hear; waits for the server as long as it takes."""
+        """Connect and begin to hear; waits for the server as long as it takes.
+
+        A durable consumer that an older version or other settings left is brought up to date first.
+        """
+        jetstream = (await self._broker.connect()).jetstream()
+        for durable in self._durables:
+            await jetstream.add_consumer(durable.stream, durable.config)
         await self._broker.start()
+
+    async def run(self) -> None:
+        """Open, and go on for ever: a consumer that the server lost (its store was) is made again."""
+        await self.open()
+        jetstream = (await self._broker.connect()).jetstream(timeout=LOOK_SECONDS)
+        while True:
+            await asyncio.sleep(LOOK_SECONDS)
+            for durable in self._durables:
+                with contextlib.suppress(nats.errors.Error, TimeoutError):  # away: the next look will do
+                    await _ensure(durable, jetstream)
 
     async def close(self) -> None:
         """Stop hearing; handlers in flight get five seconds."""
         with contextlib.suppress(Exception):
             await asyncio.wait_for(self._broker.stop(), 6)
+
+
+async def _undecoded(message: NatsMessage) -> bytes:
+    """The body as it came. The framework's own decoder believes the sender's content-type header and, where that
+    lies, drops the whole batch before the handler sees it.
+    """
+    return message.body
+
+
+async def _ensure(durable: _Durable, jetstream: JetStreamContext) -> None:
+    try:
+        await jetstream.consumer_info(durable.stream, durable.name)
+    except NotFoundError:
+        await jetstream.add_consumer(durable.stream, durable.config)
+        _log.warning("consumer_made_again", consumer=durable.name)
 
 
 @contextlib.asynccontextmanager

@@ -31,9 +31,14 @@ async def park(
         tx.principal.project,
         parked_id,
         source,
-        subject[:512],
-        orjson.dumps(dict(headers)).decode(),
+        _kept(subject, 512),
+        orjson.dumps({_kept(name, 256): _kept(value, 4096) for name, value in headers.items()}).decode(),
         payload,
-        reason[:2000],
+        _kept(reason, 2000),
         attempts,
     )
+
+
+def _kept(text: str, at_most: int) -> str:
+    """`text` as the drawer can hold it: cut, with NUL and lone surrogates replaced."""
+    return text[:at_most].replace("\x00", "\ufffd").encode(errors="replace").decode()

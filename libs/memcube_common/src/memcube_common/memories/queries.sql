@@ -43,13 +43,14 @@ select m.id, p.content, p.content_zstd, p.checksum
  where m.project_id = $1 and p.project_id = $1 and m.id = any($2::uuid[]) and m.embedding_state = 'pending';
 
 -- name: save_vectors
--- Keep vectors where the content is still what was embedded, and say so on the memory. Returns the ids that are ready.
+-- Keep vectors of memories that still wait and whose content is still what was embedded, and say so on the memory:
+-- a second vector, from a worker slower than its lease, changes and announces nothing. Returns the ids that are ready.
 with given as (
   select * from unnest($3::uuid[], $4::bytea[], $5::halfvec[]) as g (id, content_hash, embedding)
 ), fresh as (
   select g.id, g.content_hash, g.embedding, m.tags
     from given g
-    join memories m on m.project_id = $1 and m.id = g.id
+    join memories m on m.project_id = $1 and m.id = g.id and m.embedding_state = 'pending'
     join memory_payloads p on p.project_id = $1 and p.memory_id = g.id and p.checksum = g.content_hash
      for update of m
 ), saved as (

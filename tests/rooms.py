@@ -1,0 +1,167 @@
+"""Rooms built in the test's own process, over the module's database and the real bus."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+from collections.abc import AsyncGenerator
+from pathlib import Path
+from uuid import uuid4
+
+import asyncpg
+import nats
+from nats.aio.client import Client
+from prometheus_client import CollectorRegistry, Counter
+from pydantic import SecretStr
+from tests.fakes.embedder import FakeEmbedder
+
+from memcube_common.bus import Bus, Subscribers
+from memcube_common.contracts import subjects
+from memcube_common.contracts.events import InsightSubmitted
+from memcube_common.db import Database
+from memcube_common.db.pool import Row
+from memcube_common.embedded import EmbeddedNats, EmbeddedPostgres
+from memcube_common.ids import new_id
+from memcube_common.insights.domain import Insight
+from memcube_common.memories.store import register_model
+from memcube_common.security.principal import Principal
+from memcube_common.testing.servers import HouseDatabase, Servers, provisioned_template
+from memcube_embedding.embedders.microbatch import MicroBatcher
+from memcube_embedding.room import Room as EmbeddingRoom
+from memcube_embedding.settings import EmbeddingSettings
+from memcube_ingestion.handlers import on_insights_submitted
+from memcube_ingestion.room import Room as IngestionRoom
+from memcube_ingestion.room import open_room as open_ingestion_room
+from memcube_ingestion.settings import IngestionSettings
+
+
+@contextlib.asynccontextmanager
+async def ingestion_room(
+    house: HouseDatabase, *, statement_timeout: float = 10.0, batch_size: int = 500
+) -> AsyncGenerator[IngestionRoom]:
+    """The ingestion room, opened as its process opens it."""
+    settings = IngestionSettings(
+        postgres_dsn=SecretStr(house.dsn("ingestion")),
+        nats_url=SecretStr(house.nats_url),
+        statement_timeout=statement_timeout,
+        batch_size=batch_size,
+    )
+    async with open_ingestion_room(settings) as room:
+        yield room
+
+
+@contextlib.asynccontextmanager
+async def hearing(room: IngestionRoom, *, subject: str = subjects.INSIGHTS, durable: str = "") -> AsyncGenerator[str]:
+    """The room's subscriber, as its process builds it, under a durable name of the test's own."""
+    durable = durable or f"test-{uuid4().hex[:12]}"
+    subscribers = Subscribers(room.settings.nats_url.get_secret_value(), "ingestion")
+    subscribers.on_batch(
+        functools.partial(on_insights_submitted, room=room),
+        stream="INSIGHTS",
+        subject=subject,
+        durable=durable,
+        size=room.settings.batch_size,
+        linger=room.settings.linger,
+    )
+    await subscribers.open()
+    try:
+        yield durable
+    finally:
+        await subscribers.close()
+
+
+@contextlib.asynccontextmanager
+async def embedding_room(house: HouseDatabase, embedder: FakeEmbedder) -> AsyncGenerator[EmbeddingRoom]:
+    """The embedding room around `embedder`."""
+    settings = EmbeddingSettings(postgres_dsn=SecretStr(house.dsn("embedding")), nats_url=SecretStr(house.nats_url))
+    async with contextlib.AsyncExitStack() as stack:
+        questions = MicroBatcher(embedder)
+        stack.push_async_callback(questions.aclose)
+        db = await opened(house, "embedding", stack)
+        bus = await Bus.open(house.nats_url, name="embedding")
+        stack.push_async_callback(bus.close)
+        model = embedder.model
+        async with db.transaction(Principal.worker("embedding")) as tx:
+            generation = await register_model(
+                tx, name=model.name, dimensions=model.dimensions, fingerprint=model.fingerprint
+            )
+        registry = CollectorRegistry()
+        yield EmbeddingRoom(
+            settings=settings,
+            db=db,
+            bus=bus,
+            embedder=embedder,
+            questions=questions,
+            generation=generation,
+            memories_bell=await bus.bell(subjects.BELL_MEMORIES),
+            registry=registry,
+            embedded=Counter("memcube_memories_embedded", "Ready.", registry=registry),
+            refused=Counter("memcube_memories_refused", "Refused.", registry=registry),
+            put_off=Counter("memcube_embeddings_put_off", "Put off.", registry=registry),
+        )
+
+
+async def opened(
+    house: HouseDatabase, room: str, stack: contextlib.AsyncExitStack, *, size: int = 6, statement_timeout: float = 10.0
+) -> Database:
+    """A pool of `room`, closed with `stack`."""
+    db = await Database.open(house.dsn(room), room=room, size=size, statement_timeout=statement_timeout)
+    stack.push_async_callback(db.close)
+    return db
+
+
+@contextlib.asynccontextmanager
+async def admin(house: HouseDatabase) -> AsyncGenerator[asyncpg.Connection[Row]]:
+    """A superuser's connection, such as psql's."""
+    connection = await asyncpg.connect(house.admin_dsn, timeout=10)
+    try:
+        yield connection
+    finally:
+        await connection.close(timeout=5)
+
+
+@contextlib.asynccontextmanager
+async def bus_client(url: str) -> AsyncGenerator[Client]:
+    """An agent's connection to NATS."""
+    client = await nats.connect(url, connect_timeout=5)
+    try:
+        yield client
+    finally:
+        await client.close()
+
+
+@contextlib.asynccontextmanager
+async def own_house(folder: Path) -> AsyncGenerator[tuple[Servers, HouseDatabase]]:
+    """Servers and a provisioned database of one's own, to be stopped, killed and frozen."""
+    name = f"memcube-faults-{uuid4().hex[:8]}"
+    async with (
+        # What is committed reaches the system's cache: that survives a killed server, if not a power cut.
+        EmbeddedPostgres(
+            folder / "postgres", name=name, durable=False, settings={"synchronous_commit": "on"}
+        ) as postgres,
+        EmbeddedNats(folder / "nats", name=name) as server,
+    ):
+        servers = Servers(postgres.dsn(), server.url, postgres, server)
+        async with provisioned_template(servers) as house:
+            yield servers, house
+
+
+def submitted(text: str, **fields: object) -> InsightSubmitted:
+    """An insight as an agent publishes it."""
+    return InsightSubmitted.model_validate({"id": new_id(), "insight": text, **fields})
+
+
+def an_insight(text: str, *, agent: str = "tester", tags: tuple[str, ...] = (), metadata: str = "{}") -> Insight:
+    """An insight as the store takes it."""
+    return Insight(
+        id=new_id(),
+        agent_id=agent,
+        insight=text,
+        label=None,
+        tags=tags,
+        evidence_refs=(),
+        sentiment=None,
+        priority="WARM",
+        governance="{}",
+        metadata=metadata,
+    )

@@ -1,0 +1,113 @@
+"""What the shipped search finds: labelled questions over real conversations, asked through the gateway, no LLM.
+
+`memories.jsonl` of the data folder is loaded by `memcube insight import --wait`; each line of `questions.jsonl` is
+asked as a caller would (text, `as_of` = its time, limit 200), one after another; ids are mapped back by `origin`.
+`score.py`, which lies beside the data, judges the answers. The data is never part of this project; without it this
+benchmark is skipped. Times are of the whole answer of 200 memories, read by the caller.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Final
+
+import orjson
+from pydantic import BaseModel
+
+from benchmarks.figures import Figure, percentile
+from benchmarks.stage import Options, Stage
+from benchmarks.wire import Wire
+from memcube_common.provision import new_project_key
+
+_MEASURES: Final = ("hit@10", "rec@10", "mrr", "ev@2k")
+_SUITES: Final = ("locomo", "realtalk", "beam")
+_LIMIT: Final = 200
+
+
+class QuestionLine(BaseModel):
+    """What may be used of a question."""
+
+    id: str
+    project: str
+    question: str
+    asked_at: str
+
+
+class Skipped(RuntimeError):
+    """This benchmark cannot be made here, and that is no fault."""
+
+
+async def run(stage: Stage, options: Options) -> tuple[list[Figure], list[str]]:
+    """Load, ask and score; see the module."""
+    memories, asked = options.data / "memories.jsonl", options.data / "questions.jsonl"
+    if not memories.is_file() or not asked.is_file():
+        raise Skipped("there is no evaluation data; name its folder with --data")
+    questions = [QuestionLine.model_validate_json(line) for line in asked.read_text().splitlines() if line.strip()]
+    began = time.perf_counter()
+    said = (await stage.memcube("insight", "import", str(memories.resolve()), "--wait")).strip().splitlines()[-1]
+    loading = time.perf_counter() - began
+    with tempfile.TemporaryDirectory() as folder:
+        results = options.out or Path(folder) / "RESULTS.jsonl"
+        times, degraded = await _ask_all(stage, questions[:: max(1, round(1 / options.scale))], results)
+        scores = await _score(options.data, results, Path(folder) / "scores.json")
+    notes = [f"import: {said}", f"{len(times):,} questions asked, {degraded} degraded"]
+    figures = [
+        Figure(name=f"{name.removesuffix(' (all)')} {measure}", value=100 * averages[measure], unit="%")
+        for name, averages in scores.items()
+        for measure in _MEASURES
+    ]
+    figures += [
+        Figure(name="one answer of 200, p50", value=percentile(times, 0.5), unit="ms"),
+        Figure(name="one answer of 200, p95", value=percentile(times, 0.95), unit="ms"),
+        Figure(name="import until all is searchable", value=loading, unit="s"),
+    ]
+    return figures, notes if scores else [*notes, "score.py does not lie beside the data: not scored"]
+
+
+async def _ask_all(stage: Stage, questions: list[QuestionLine], results: Path) -> tuple[list[float], int]:
+    """Write one line per question to `results`; milliseconds of each answer, and how many were degraded."""
+    wires: dict[str, Wire] = {}
+    times: list[float] = []
+    degraded = 0
+    with results.open("wb") as lines:
+        for question in questions:
+            if question.project not in wires:
+                key = await new_project_key(admin_dsn=stage.postgres, project=question.project)
+                wires[question.project] = await Wire.open(stage.gateway, project=question.project, key=key)
+                await wires[question.project].get("")
+            body = orjson.dumps({"text": question.question, "as_of": question.asked_at, "limit": _LIMIT})
+            started = time.perf_counter()
+            answer = orjson.loads(await wires[question.project].post("memories/query", body))
+            times.append((time.perf_counter() - started) * 1000)
+            degraded += answer["degraded"] is not None
+            ranked = [memory["origin"].removeprefix("import:") for memory in answer["memories"]]
+            lines.write(
+                orjson.dumps({"question_id": question.id, "ranked_ids": ranked, "ms": round(times[-1], 2)}) + b"\n"
+            )
+    for wire in wires.values():
+        await wire.close()
+    return times, degraded
+
+
+async def _score(data: Path, results: Path, told: Path) -> dict[str, dict[str, float]]:
+    """The averages of each suite and of all, by the scorer beside the data; empty where there is none."""
+    scorer = next((path for path in (data / "score.py", data.parent / "score.py") if path.is_file()), None)
+    if scorer is None:
+        return {}
+    outcome = await asyncio.to_thread(
+        subprocess.run,
+        [sys.executable, str(scorer), "--data", str(data), "--json", str(told), str(results)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if outcome.returncode not in {0, 3}:  # 3: some questions were not asked, as with a small scale
+        raise RuntimeError(f"the scorer refuses the answers: {outcome.stderr.strip()[-500:]}")
+    found = orjson.loads(await asyncio.to_thread(told.read_bytes))
+    names = [f"{suite} (all)" for suite in _SUITES if f"{suite} (all)" in found]
+    return {name: found[name] for name in [*names, "MACRO"]}

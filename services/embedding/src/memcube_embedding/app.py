@@ -23,7 +23,11 @@ async def main(settings: EmbeddingSettings) -> None:
             functools.partial(on_embed_texts, room=room), subject=subjects.EMBED_TEXTS, queue="embedding"
         )
         health = Health({"postgres": lambda: shake_hands(room.db), "nats": room.bus.check})
-        async with task(embed_waiting(room), "embed-waiting"), task(subscribers.run(), "subscribers"):
+        async with (
+            task(embed_waiting(room), "embed-waiting"),
+            task(embed_waiting(room), "embed-waiting-too"),
+            task(subscribers.run(), "subscribers"),
+        ):
             try:
                 await serve(operations(health, room.registry), settings)
             finally:

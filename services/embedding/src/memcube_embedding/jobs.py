@@ -24,13 +24,16 @@ from memcube_embedding.room import Room
 
 LEASE_SECONDS: Final = 8.0
 RENEW_SECONDS: Final = 2.0
-POLL_SECONDS: Final = 0.25
+POLL_SECONDS: Final = 0.5
 MAX_ATTEMPTS: Final = 10
 _log = structlog.get_logger(__name__)
 
 
 async def embed_waiting(room: Room) -> None:
-    """Give waiting memories their vectors for ever; a bell saves the wait, the poll finds the rest."""
+    """Give waiting memories their vectors for ever; a bell saves the wait, the poll finds the rest.
+
+    Two of these run in a room: one claims and saves while the other has its turn at the embedder.
+    """
     while True:
         try:
             busy = await embed_due(room)
@@ -56,7 +59,7 @@ async def embed_due(room: Room) -> bool:
     texts = {project: await _texts_of(project, claimed, room) for project, claimed in claims.items()}
     asked = [text.text for waiting in texts.values() for text in waiting]
     try:
-        async with _held(claims, room):
+        async with _held(claims, room), room.turn:
             outcomes = iter(await embed_each(room.embedder, asked))
     except EmbedderUnavailable as error:
         await _put_off(claims, room, error.after)

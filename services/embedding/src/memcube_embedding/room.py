@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass
@@ -23,7 +24,7 @@ from memcube_embedding.settings import EmbeddingSettings
 
 @dataclass(frozen=True, slots=True)
 class Room:
-    """The embedding room. `generation` is its model's number in the database."""
+    """The embedding room. `generation` is its model's number in the database, `turn` who may fill the embedder."""
 
     settings: EmbeddingSettings
     db: Database
@@ -31,6 +32,7 @@ class Room:
     embedder: Embedder
     questions: MicroBatcher
     generation: int
+    turn: asyncio.Lock
     memories_bell: Bell
     registry: CollectorRegistry
     embedded: Counter
@@ -68,6 +70,7 @@ async def open_room(settings: EmbeddingSettings) -> AsyncGenerator[Room]:
             embedder=embedder,
             questions=questions,
             generation=generation,
+            turn=asyncio.Lock(),
             memories_bell=await bus.bell(subjects.BELL_MEMORIES),
             registry=registry,
             embedded=Counter("memcube_memories_embedded", "Memories given a vector.", registry=registry),

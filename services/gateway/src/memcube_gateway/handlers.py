@@ -102,7 +102,9 @@ class Changes:
                 await self._fill_once(channel)
 
     async def on_change(self, message: Msg) -> None:
-        """A change happened: hand it to whom it concerns."""
+        """A change happened: hand it to whom it concerns, if anybody follows or waits at all."""
+        if not self._waiting and message.subject.split(".")[1] not in self._channels:
+            return
         try:
             event = orjson.loads(message.data)
             project, position, type_ = str(event["project"]), int(event["position"]), str(event["type"])

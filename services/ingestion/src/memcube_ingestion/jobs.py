@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from uuid import UUID
 
@@ -20,6 +21,7 @@ from memcube_ingestion.room import Room
 CLAIM_LIMIT = 500
 LEASE_SECONDS = 10.0
 POLL_SECONDS = 0.2
+GATHER_SECONDS = 0.01
 MAX_ATTEMPTS = 5
 _log = structlog.get_logger(__name__)
 
@@ -34,6 +36,8 @@ async def keep_accepted(room: Room) -> None:
             continue
         if not busy:
             await room.insights_bell.wait(POLL_SECONDS)
+        # One insight a claim would cost as much as fifty: let a few more arrive.
+        await asyncio.sleep(GATHER_SECONDS)
 
 
 async def keep_due(room: Room) -> bool:

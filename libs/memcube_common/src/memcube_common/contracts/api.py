@@ -40,14 +40,14 @@ class InsightSubmission(Closed):
     )
     agent_id: AgentName | None = Field(default=None, description="Who learned it; the key's own name if absent.")
     label: Label | None = Field(default=None, description="Short name, 1-200 characters; made from the text if absent.")
-    tags: Tags = Field(default=[], description="At most 64 tags of 1-64 characters.")
+    tags: Tags = Field(default_factory=list, description="At most 64 tags of 1-64 characters.")
     evidence_refs: Annotated[list[Reference], Field(max_length=64)] = Field(
-        default=[], description="Where it was learned: at most 64 references of 1-512 characters."
+        default_factory=list, description="Where it was learned: at most 64 references of 1-512 characters."
     )
     sentiment: Annotated[float, Field(ge=-1, le=1)] | None = Field(default=None, description="-1 … 1.")
     priority: Priority = "WARM"
     governance: Governance | None = Field(default=None, description="The defaults of governance if absent.")
-    metadata: FreeJson = {}
+    metadata: FreeJson = Field(default_factory=dict)
 
 
 class InsightBatch(Closed):
@@ -64,12 +64,12 @@ class ImportedMemory(Closed):
     )
     content: Content
     label: Label | None = None
-    tags: Tags = []
+    tags: Tags = Field(default_factory=list)
     created_at: Moment | None = Field(default=None, description="When it was first known; now if absent.")
     created_by: AgentName | None = None
     priority: Priority = "WARM"
     governance: Governance | None = Field(default=None, description="The defaults of governance if absent.")
-    metadata: FreeJson = {}
+    metadata: FreeJson = Field(default_factory=dict)
 
 
 class ImportBatch(Closed):
@@ -168,7 +168,7 @@ class MemoryQuery(Closed):
     """What to look for. Without `text`, the newest memories that carry the tags."""
 
     text: Annotated[str, Field(min_length=1, max_length=8000), AfterValidator(storable)] | None = None
-    tags: Tags = Field(default=[], description="Only memories that carry all of these tags.")
+    tags: Tags = Field(default_factory=list, description="Only memories that carry all of these tags.")
     mode: Literal["hybrid", "semantic", "keyword"] = "hybrid"
     limit: Annotated[int, Field(ge=1, le=MAX_RESULTS)] = 10
     as_of: Moment | None = Field(default=None, description="The reader's now; memories created later are left out.")

@@ -49,12 +49,12 @@ class InsightSubmitted(Event):
     id: Uuid7 = Field(description="Made by the sender; the same id delivered twice is one insight.")
     insight: Content = Field(description="What was learned, in words.")
     label: Label | None = None
-    tags: Tags = []
-    evidence_refs: Annotated[list[Reference], Field(max_length=64)] = []
+    tags: Tags = Field(default_factory=list)
+    evidence_refs: Annotated[list[Reference], Field(max_length=64)] = Field(default_factory=list)
     sentiment: Annotated[float, Field(ge=-1, le=1)] | None = None
     priority: Priority = "WARM"
     governance: Governance | None = Field(default=None, description="The defaults of governance if absent.")
-    metadata: FreeJson = {}
+    metadata: FreeJson = Field(default_factory=dict)
 
 
 class Change(Event):
@@ -78,7 +78,7 @@ class MemoryChange(Change):
     tags: Tags
     lifecycle: Lifecycle
     actor: str
-    changed: list[str] = Field(default=[], description="Names of the fields that changed.")
+    changed: list[str] = Field(default_factory=list, description="Names of the fields that changed.")
 
 
 class MemoryCreated(MemoryChange):

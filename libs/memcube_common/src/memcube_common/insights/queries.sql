@@ -40,8 +40,9 @@ on conflict do nothing;
 -- name: read_accepted
 -- Insights that were accepted and are not stored yet.
 select id, agent_id, insight, label, tags, evidence_refs, sentiment, priority, governance, metadata, accepted_at
-  from insights
- where project_id = $1 and id = any($2::uuid[]) and state = 'accepted';
+  from unnest($2::uuid[]) as w (wanted)
+ cross join lateral (select * from insights x where x.project_id = $1 and x.id = w.wanted limit 1) i
+ where state = 'accepted';
 
 -- name: mark_stored
 -- These insights are memories now.
@@ -55,20 +56,24 @@ update insights set state = 'parked', reason = $3
 
 -- name: bus_senders
 -- Who sent the insights behind these memories over NATS and waits to hear of them.
-select id, agent_id, memory_id from insights
- where project_id = $1 and memory_id = any($2::uuid[]) and via = 'nats';
+select i.id, i.agent_id, i.memory_id
+  from unnest($2::uuid[]) as w (id)
+ cross join lateral (select * from insights x where x.project_id = $1 and x.memory_id = w.id and x.via = 'nats') i;
 
 -- name: announce_receipts
 -- Tell agents what became of insights they sent over NATS.
 select announce_receipts($1, $2::text[], $3::uuid[], $4::uuid[], $5::text[]);
 
 -- name: read_receipts
--- The fate of writes: of insights by their own id, of memories written directly by theirs.
+-- The fate of writes: of insights by their own id, of memories written directly by theirs. (A `case`, because under a
+-- policy Postgres takes `coalesce` for leaky and would not look the id up by its index.)
 select w.id, i.memory_id, coalesce(i.state, 'stored') as state, i.reason, i.accepted_at,
        coalesce(i.stored_at, m.stored_at) as stored_at, m.id is not null as memory_exists,
        m.embedding_state, m.embedding_reason, m.embedded_at, i.id is not null as is_insight
   from unnest($2::uuid[]) with ordinality as w (id, place)
-  left join insights i on i.project_id = $1 and i.id = w.id
-  left join memories m on m.project_id = $1 and m.id = coalesce(i.memory_id, w.id)
+  left join lateral (select * from insights x where x.project_id = $1 and x.id = w.id limit 1) i on true
+  left join lateral (select * from memories x
+                      where x.project_id = $1
+                        and x.id = case when i.id is null then w.id else i.memory_id end limit 1) m on true
  where i.id is not null or m.id is not null
  order by w.place;

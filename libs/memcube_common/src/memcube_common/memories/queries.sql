@@ -33,14 +33,18 @@ select m.id, m.project_id, m.label, m.type, m.version, m.origin, m.provenance_id
        m.metadata, m.priority, m.lifecycle, m.trust, m.usage_hits, m.last_used, m.kv_hint, m.watermark, m.created_by,
        m.created_at, m.updated_at, m.embedding_state, m.embedding_model, m.embedding_reason,
        p.content, p.content_zstd, p.size_bytes, p.token_count, p.checksum
-  from memories m join memory_payloads p on p.project_id = m.project_id and p.memory_id = m.id
- where m.project_id = $1 and p.project_id = $1 and m.id = any($2::uuid[]);
+  from unnest($2::uuid[]) as w (id)
+ cross join lateral (select * from memories x where x.project_id = $1 and x.id = w.id limit 1) m
+ cross join lateral (select * from memory_payloads x where x.project_id = $1 and x.memory_id = w.id limit 1) p;
 
 -- name: read_texts
 -- What is to be embedded: content and its hash, for memories that still wait.
 select m.id, p.content, p.content_zstd, p.checksum
-  from memories m join memory_payloads p on p.project_id = m.project_id and p.memory_id = m.id
- where m.project_id = $1 and p.project_id = $1 and m.id = any($2::uuid[]) and m.embedding_state = 'pending';
+  from unnest($2::uuid[]) as w (id)
+ cross join lateral (select id, embedding_state from memories x where x.project_id = $1 and x.id = w.id limit 1) m
+ cross join lateral (select content, content_zstd, checksum
+                       from memory_payloads x where x.project_id = $1 and x.memory_id = w.id limit 1) p
+ where m.embedding_state = 'pending';
 
 -- name: save_vectors
 -- Keep vectors of memories that still wait and whose content is still what was embedded, and say so on the memory:
@@ -50,9 +54,10 @@ with given as (
 ), fresh as (
   select g.id, g.content_hash, g.embedding, m.tags
     from given g
-    join memories m on m.project_id = $1 and m.id = g.id and m.embedding_state = 'pending'
-    join memory_payloads p on p.project_id = $1 and p.memory_id = g.id and p.checksum = g.content_hash
-     for update of m
+   cross join lateral (select tags, embedding_state from memories x
+                        where x.project_id = $1 and x.id = g.id limit 1 for update) m
+   cross join lateral (select checksum from memory_payloads x where x.project_id = $1 and x.memory_id = g.id limit 1) p
+   where m.embedding_state = 'pending' and p.checksum = g.content_hash
 ), saved as (
   insert into memory_vectors (project_id, generation, memory_id, content_hash, tags, embedding)
   select $1, $2, id, content_hash, tags, embedding from fresh
@@ -62,8 +67,7 @@ with given as (
 )
 update memories m
    set embedding_state = 'ready', embedding_model = $6, embedding_reason = null, embedded_at = clock_timestamp()
-  from saved
- where m.project_id = $1 and m.id = saved.memory_id
+ where m.project_id = $1 and m.id = any(array(select memory_id from saved))
 returning m.id;
 
 -- name: fail_embedding

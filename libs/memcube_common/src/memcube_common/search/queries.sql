@@ -30,8 +30,9 @@ select coalesce(w.memory_id, n.memory_id) as memory_id, w.score as text_score,
        1 - coalesce(n.distance, v.embedding <=> $6::halfvec) as similarity,
        case when $8 then c.vectors end as vectors
   from words w full join near n on n.memory_id = w.memory_id
-  left join memory_vectors v
-    on v.project_id = $1 and v.generation = $7 and v.memory_id = w.memory_id and n.memory_id is null
+  left join lateral (select x.embedding from memory_vectors x
+                      where n.memory_id is null and x.project_id = $1 and x.generation = $7
+                        and x.memory_id = w.memory_id limit 1) v on true
  cross join counted c;
 
 -- name: by_both_bits
@@ -51,7 +52,9 @@ with question as materialized (
    order by bits <~> binary_quantize($6::halfvec) limit $9
 ), near as materialized (
   select v.memory_id, v.embedding <=> $6::halfvec as distance
-    from rough r join memory_vectors v on v.project_id = $1 and v.generation = $7 and v.memory_id = r.memory_id
+    from rough r
+   cross join lateral (select x.memory_id, x.embedding from memory_vectors x
+                        where x.project_id = $1 and x.generation = $7 and x.memory_id = r.memory_id limit 1) v
    order by v.embedding <=> $6::halfvec, v.memory_id limit $5
 ), counted as materialized (
   select count(*)::int as vectors
@@ -61,8 +64,9 @@ select coalesce(w.memory_id, n.memory_id) as memory_id, w.score as text_score,
        1 - coalesce(n.distance, v.embedding <=> $6::halfvec) as similarity,
        case when $8 then c.vectors end as vectors
   from words w full join near n on n.memory_id = w.memory_id
-  left join memory_vectors v
-    on v.project_id = $1 and v.generation = $7 and v.memory_id = w.memory_id and n.memory_id is null
+  left join lateral (select x.embedding from memory_vectors x
+                      where n.memory_id is null and x.project_id = $1 and x.generation = $7
+                        and x.memory_id = w.memory_id limit 1) v on true
  cross join counted c;
 
 -- name: widened
@@ -88,15 +92,17 @@ with question as materialized (
 select coalesce(w.memory_id, n.memory_id) as memory_id, w.score as text_score,
        1 - coalesce(n.distance, v.embedding <=> $6::halfvec) as similarity, null::int as vectors
   from words w full join near n on n.memory_id = w.memory_id
-  left join memory_vectors v
-    on v.project_id = $1 and v.generation = $7 and v.memory_id = w.memory_id and n.memory_id is null;
+  left join lateral (select x.embedding from memory_vectors x
+                      where n.memory_id is null and x.project_id = $1 and x.generation = $7
+                        and x.memory_id = w.memory_id limit 1) v on true;
 
 -- name: read_found
 -- The first $4 of these candidates that the reader may see and that are in force, in the order given.
 with shown as (
   select m.id, c.place
     from unnest($2::uuid[]) with ordinality as c (id, place)
-    join memories m on m.project_id = $1 and m.id = c.id
+   cross join lateral (select x.id, x.lifecycle, x.created_at from memories x
+                        where x.project_id = $1 and x.id = c.id limit 1) m
    where m.lifecycle not in ('ARCHIVED', 'EXPIRED') and ($3::timestamptz is null or m.created_at <= $3)
    order by c.place limit $4
 )
@@ -105,8 +111,8 @@ select m.id, m.project_id, m.label, m.type, m.version, m.origin, m.provenance_id
        m.created_at, m.updated_at, m.embedding_state, m.embedding_model, m.embedding_reason,
        p.content, p.content_zstd, p.size_bytes, p.token_count, p.checksum
   from shown s
-  join memories m on m.project_id = $1 and m.id = s.id
-  join memory_payloads p on p.project_id = $1 and p.memory_id = s.id
+  cross join lateral (select * from memories x where x.project_id = $1 and x.id = s.id limit 1) m
+  cross join lateral (select * from memory_payloads x where x.project_id = $1 and x.memory_id = s.id limit 1) p
  order by s.place;
 
 -- name: newest
@@ -119,8 +125,8 @@ select m.id, m.project_id, m.label, m.type, m.version, m.origin, m.provenance_id
          where project_id = $1 and ($2::text[] = '{}' or tags @> $2::text[])
            and lifecycle not in ('ARCHIVED', 'EXPIRED') and ($3::timestamptz is null or created_at <= $3)
          order by created_at desc, id desc limit $4) s
-  join memories m on m.project_id = $1 and m.id = s.id
-  join memory_payloads p on p.project_id = $1 and p.memory_id = s.id
+  cross join lateral (select * from memories x where x.project_id = $1 and x.id = s.id limit 1) m
+  cross join lateral (select * from memory_payloads x where x.project_id = $1 and x.memory_id = s.id limit 1) p
  order by m.created_at desc, m.id desc;
 
 -- name: newest_tagged
@@ -130,7 +136,9 @@ with carriers as materialized (
   select memory_id from tag_candidates($2::text[], $5 + 1)
 ), shown as (
   select m.id, m.created_at
-    from carriers c join memories m on m.project_id = $1 and m.id = c.memory_id
+    from carriers c
+   cross join lateral (select x.id, x.lifecycle, x.created_at from memories x
+                        where x.project_id = $1 and x.id = c.memory_id limit 1) m
    where m.lifecycle not in ('ARCHIVED', 'EXPIRED') and ($3::timestamptz is null or m.created_at <= $3)
    order by m.created_at desc, m.id desc limit $4
 )
@@ -140,6 +148,7 @@ select m.id, m.project_id, m.label, m.type, m.version, m.origin, m.provenance_id
        p.content, p.content_zstd, p.size_bytes, p.token_count, p.checksum, k.carriers
   from (select count(*)::int as carriers from carriers) k
   left join (shown s
-             join memories m on m.project_id = $1 and m.id = s.id
-             join memory_payloads p on p.project_id = $1 and p.memory_id = s.id) on true
+             cross join lateral (select * from memories x where x.project_id = $1 and x.id = s.id limit 1) m
+             cross join lateral (select * from memory_payloads x
+                                  where x.project_id = $1 and x.memory_id = s.id limit 1) p) on true
  order by m.created_at desc, m.id desc;

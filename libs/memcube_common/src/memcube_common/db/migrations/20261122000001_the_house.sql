@@ -69,7 +69,7 @@ create table memcube.insights (
   stored_at     timestamptz,
   primary key (project_id, id)
 ) partition by hash (project_id);
-create index insights_memory on memcube.insights (project_id, memory_id);
+create index insights_memory on memcube.insights (memory_id, project_id);
 
 -- ── memories ───────────────────────────────────────────────────────────────────────────────────────
 
@@ -102,7 +102,10 @@ create table memcube.memories (
   embedded_at      timestamptz,
   primary key (project_id, id)
 ) partition by hash (project_id);
-create index memories_recent on memcube.memories (project_id, created_at desc, id desc);
+-- Partial, so that no statement that names ids can be tempted to walk a whole project through it: a project that is
+-- not in its partition's statistics yet is taken for one row.
+create index memories_recent on memcube.memories (project_id, created_at desc, id desc)
+  where lifecycle not in ('ARCHIVED', 'EXPIRED');
 
 create table memcube.memory_payloads (
   project_id   text not null,

@@ -1,0 +1,128 @@
+"""A project that its partition's statistics do not know: ids are looked up, the project is not read through."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any, cast
+
+import asyncpg
+import numpy as np
+import pytest
+import pytest_asyncio
+from pgvector import HalfVector
+from pgvector.asyncpg import register_vector
+
+from memcube_common.contracts.api import InsightSubmission
+from memcube_common.db import Database, Statement
+from memcube_common.insights.domain import Insight, distil, from_submission
+from memcube_common.insights.store import QUERIES as INSIGHTS
+from memcube_common.insights.store import insert_insights
+from memcube_common.memories.store import QUERIES as MEMORIES
+from memcube_common.memories.store import NewVector, insert_memories, register_model, save_vectors
+from memcube_common.search.store import QUERIES as SEARCH
+from memcube_common.security.principal import Principal
+from memcube_common.testing.servers import HouseDatabase, HouseProject
+
+MANY = 600
+FEW = 12
+DIMENSIONS = 8
+
+
+async def _fill(database: HouseDatabase, projects: Mapping[str, int]) -> tuple[list[Insight], int]:
+    """So many insights, memories and vectors in each project; those of the last one, and their generation."""
+    db = await Database.open(database.dsn("ingestion"), room="test")
+    insights: list[Insight] = []
+    generation = 0
+    try:
+        for project, many in projects.items():
+            submissions = [InsightSubmission(insight=f"fact number {n} of many") for n in range(many)]
+            insights = [from_submission(submission, "agent") for submission in submissions]
+            memories = [distil(insight, datetime.now(UTC)) for insight in insights]
+            vectors = np.random.default_rng(5).normal(size=(many, DIMENSIONS)).astype(np.float32)
+            async with db.transaction(Principal.worker("test", project)) as tx:
+                generation = await register_model(tx, name="tiny", dimensions=DIMENSIONS, fingerprint="test")
+                await insert_insights(tx, project=project, via="http", state="stored", insights=insights)
+                await insert_memories(tx, project=project, memories=memories)
+                new = [
+                    NewVector(memory.id, hashlib.sha256(memory.content.encode()).digest(), vector)
+                    for memory, vector in zip(memories, vectors, strict=True)
+                ]
+                await save_vectors(tx, project=project, generation=generation, model="tiny", vectors=new)
+    finally:
+        await db.close()
+    return insights, generation
+
+
+@pytest_asyncio.fixture(scope="module")
+async def known(database: HouseDatabase) -> None:
+    """Every partition has a few projects, and statistics that know them and nobody else."""
+    others = [await database.project() for _ in range(64)]
+    await _fill(database, {other.slug: 4 for other in others})
+    connection = await asyncpg.connect(database.admin_dsn)
+    try:
+        await connection.execute("analyze memcube.insights, memcube.memories, memcube.memory_payloads")
+        await connection.execute("analyze memcube.memory_text, memcube.memory_vectors")
+    finally:
+        await connection.close()
+
+
+def _rows_read(plan: dict[str, Any]) -> int:
+    """Rows that the scans of a plan touched, whether they kept them or not."""
+    inner = sum(_rows_read(child) for child in cast("list[dict[str, Any]]", plan.get("Plans", [])))
+    if "Scan" not in plan["Node Type"] or plan.get("Relation Name") is None:
+        return inner
+    each = plan["Actual Rows"] + plan.get("Rows Removed by Filter", 0) + plan.get("Rows Removed by Index Recheck", 0)
+    return inner + int(each * plan["Actual Loops"])
+
+
+@pytest.mark.usefixtures("known")
+@pytest.mark.parametrize("name", ["read_memories", "read_texts", "read_accepted", "mark_stored", "receipts", "found"])
+async def test_ids_are_looked_up_in_a_project_the_statistics_do_not_know(
+    name: str, database: HouseDatabase, project: HouseProject
+) -> None:
+    insights, _ = await _fill(database, {project.slug: MANY})
+    some = insights[:FEW]
+    memory_ids, insight_ids = [i.memory_id for i in some], [i.id for i in some]
+    asked: dict[str, tuple[Statement, tuple[Any, ...]]] = {
+        "read_memories": (MEMORIES["read_memories"], (project.slug, memory_ids)),
+        "read_texts": (MEMORIES["read_texts"], (project.slug, memory_ids)),
+        "read_accepted": (INSIGHTS["read_accepted"], (project.slug, insight_ids)),
+        "mark_stored": (INSIGHTS["mark_stored"], (project.slug, insight_ids)),
+        "receipts": (INSIGHTS["read_receipts"], (project.slug, insight_ids)),
+        "found": (SEARCH["read_found"], (project.slug, memory_ids, None, FEW)),
+    }
+    statement, arguments = asked[name]
+    assert _rows_read(await _explained(database, project.slug, statement, arguments)) <= 4 * FEW
+
+
+@pytest.mark.usefixtures("known")
+async def test_a_search_compares_each_vector_once_in_a_project_the_statistics_do_not_know(
+    database: HouseDatabase, project: HouseProject
+) -> None:
+    _, generation = await _fill(database, {project.slug: MANY})
+    question = HalfVector(np.ones(DIMENSIONS, np.float32))
+    arguments: tuple[Any, ...] = (project.slug, "fact number", [], 3000, 100, question, generation, False, 200)
+    plan = await _explained(database, project.slug, SEARCH["by_both_bits"], arguments)
+    assert _rows_read(plan) <= 3 * MANY
+
+
+async def _explained(
+    database: HouseDatabase, project: str, statement: Statement, arguments: tuple[Any, ...]
+) -> dict[str, Any]:
+    """The plan of a statement as it ran under its role."""
+    connection = await asyncpg.connect(database.admin_dsn)
+    try:
+        await register_vector(connection)
+        await connection.execute("set search_path = memcube, public; set plan_cache_mode = force_custom_plan")
+        transaction = connection.transaction()
+        await transaction.start()
+        role = "memcube_user" if statement.name.startswith(("by_", "read_found")) else "memcube_worker"
+        await connection.execute(f"set local role {role}; set local app.project_id = '{project}'")
+        explained = await connection.fetchval(f"explain (analyze, format json) {statement.sql}", *arguments)
+        await transaction.rollback()
+        return json.loads(explained)[0]["Plan"]
+    finally:
+        await connection.close()

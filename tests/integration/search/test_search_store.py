@@ -107,7 +107,7 @@ async def find(reader: Database, big: Big, question: Question, sizes: Sizes | No
 @pytest.mark.parametrize("small", [True, False], ids=["exact", "bits"])
 async def test_the_nearest_are_found(reader: Database, big: Big, small: bool) -> None:
     sizes = Sizes()
-    sizes.remember(big.slug, big.generation, 1 if small else MANY)
+    sizes.remember(big.slug, big.generation, small=small)
     seed = random.Random(5)
     hits = 0
     for _ in range(20):
@@ -121,7 +121,7 @@ async def test_the_nearest_are_found(reader: Database, big: Big, small: bool) ->
 @pytest.mark.parametrize("small", [True, False], ids=["exact", "bits"])
 async def test_tags_narrow_before_the_nearest_are_chosen(reader: Database, big: Big, small: bool) -> None:
     sizes = Sizes()
-    sizes.remember(big.slug, big.generation, 1 if small else MANY)
+    sizes.remember(big.slug, big.generation, small=small)
     vector = clustered(random.Random(6), big.centres)
     rare = {m.id for m in big.kept if m.tags == ("rare",)}
 
@@ -174,18 +174,18 @@ async def test_a_search_is_two_statements(reader: Database, big: Big, monkeypatc
     for question in (asked(big, vector, text="w1 w2"), asked(big, vector), asked(big, None, text="w1 w2")):
         await find(reader, big, question, sizes)
 
-    assert ran == ["by_both_bits", "read_found", "by_both_bits", "read_found", "by_words", "read_found"]
-    assert sizes.is_small(big.slug, big.generation) is False
+    assert ran == ["by_both_bits", "read_found", "by_both_exact", "read_found", "by_words", "read_found"]
+    assert sizes.is_small(big.slug, big.generation) is True
 
 
 async def test_the_size_of_a_project_is_remembered_for_a_while() -> None:
     now = 0.0
     sizes = Sizes(keep=30.0, most=2, clock=lambda: now)
-    sizes.remember("a", 1, 2_000)
-    sizes.remember("b", 1, 2_001)
+    sizes.remember("a", 1, small=True)
+    sizes.remember("b", 1, small=False)
 
     assert (sizes.is_small("a", 1), sizes.is_small("b", 1), sizes.is_small("a", 2)) == (True, False, None)
-    sizes.remember("c", 1, 5)
+    sizes.remember("c", 1, small=True)
     assert sizes.is_small("a", 1) is None
     now = 31.0
     assert sizes.is_small("b", 1) is None
@@ -214,7 +214,7 @@ async def plan(database: HouseDatabase, big: Big) -> AsyncGenerator[Any]:
 async def test_bits_are_read_out_of_the_index_of_one_partition(big: Big, plan: Any) -> None:
     vector = HalfVector(big.vectors[big.kept[0].id])
 
-    shown = await plan(QUERIES["by_both_bits"], big.slug, None, ["rare"], 1, 100, vector, big.generation, False, 400)
+    shown = await plan(QUERIES["by_both_bits"], big.slug, None, ["rare"], 1, 100, vector, big.generation, False, 1, 400)
 
     assert "Index Only Scan using memory_vectors_p" in shown
     assert "Seq Scan on memory_vectors" not in shown

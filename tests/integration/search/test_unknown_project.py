@@ -104,7 +104,7 @@ async def test_a_search_compares_each_vector_once_in_a_project_the_statistics_do
 ) -> None:
     _, generation = await _fill(database, {project.slug: MANY})
     question = HalfVector(np.ones(DIMENSIONS, np.float32))
-    arguments: tuple[Any, ...] = (project.slug, "fact number", [], 3000, 100, question, generation, False, 200)
+    arguments: tuple[Any, ...] = (project.slug, "fact number", [], 3000, 100, question, generation, False, 1, 200)
     plan = await _explained(database, project.slug, SEARCH["by_both_bits"], arguments)
     assert _rows_read(plan) <= 3 * MANY
 

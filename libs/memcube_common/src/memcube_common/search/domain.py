@@ -12,7 +12,7 @@ from uuid import UUID
 
 from pgvector import HalfVector
 
-EXACT_MAX: Final = 2_000
+EXACT_WORK: Final = 3_840_000
 RERANK_NARROW: Final = 400
 RERANK_WIDE: Final = 200
 WIDE_DIMENSIONS: Final = 1_024
@@ -117,6 +117,15 @@ def standard_scores(values: Sequence[float | None]) -> list[float]:
     if spread <= 1e-12 * max(1.0, abs(mean)):
         return [0.0] * len(values)
     return [(value - mean) / spread for value in filled]
+
+
+def exact_max(dimensions: int) -> int:
+    """With how many vectors comparing all of them is as quick as one-bit codes: 10,000 of 384 numbers.
+
+    Measured on this schema, 2 cores, 10,000 × 384: exact 3.2 ms (p95 3.9), codes and rerank of 400 4.4 ms (p95 5.5);
+    and it needs no vacuum to be quick, as reading codes out of the index does.
+    """
+    return EXACT_WORK // dimensions
 
 
 def rerank_size(dimensions: int, candidates: int) -> int:

@@ -10,7 +10,7 @@ select w.memory_id, w.score as text_score, null::float8 as similarity, null::int
 
 -- name: by_both_exact
 -- Candidates by words and by meaning, every vector of the project compared: for projects with few of them.
--- With $8, also how many vectors the project has, counted up to the bound of this tier.
+-- With $8, also how many vectors the project has, counted up to $9.
 with question as materialized (
   select string_agg('''' || replace(replace(w.lexeme, '\', '\\'), '''', '''''') || '''', ' | ')::tsquery as query
     from (select lexeme from projects p cross join lateral unnest(to_tsvector(p.language::regconfig, $2)) u
@@ -24,7 +24,7 @@ with question as materialized (
    order by embedding <=> $6::halfvec, memory_id limit $5
 ), counted as materialized (
   select count(*)::int as vectors
-    from (select from memory_vectors where project_id = $1 and generation = $7 and $8 limit 2001) v
+    from (select from memory_vectors where project_id = $1 and generation = $7 and $8 limit $9) v
 )
 select coalesce(w.memory_id, n.memory_id) as memory_id, w.score as text_score,
        1 - coalesce(n.distance, v.embedding <=> $6::halfvec) as similarity,
@@ -37,7 +37,7 @@ select coalesce(w.memory_id, n.memory_id) as memory_id, w.score as text_score,
 
 -- name: by_both_bits
 -- The same for projects with many vectors: the Hamming distance of one-bit codes out of the covering index first,
--- then the nearest $9 of them compared exactly.
+-- then the nearest $10 of them compared exactly.
 with question as materialized (
   select string_agg('''' || replace(replace(w.lexeme, '\', '\\'), '''', '''''') || '''', ' | ')::tsquery as query
     from (select lexeme from projects p cross join lateral unnest(to_tsvector(p.language::regconfig, $2)) u
@@ -49,7 +49,7 @@ with question as materialized (
   select memory_id
     from (select memory_id, bits from memory_vectors
            where project_id = $1 and generation = $7 and ($3::text[] = '{}' or tags @> $3::text[]) offset 0) s
-   order by bits <~> binary_quantize($6::halfvec) limit $9
+   order by bits <~> binary_quantize($6::halfvec) limit $10
 ), near as materialized (
   select v.memory_id, v.embedding <=> $6::halfvec as distance
     from rough r
@@ -58,7 +58,7 @@ with question as materialized (
    order by v.embedding <=> $6::halfvec, v.memory_id limit $5
 ), counted as materialized (
   select count(*)::int as vectors
-    from (select from memory_vectors where project_id = $1 and generation = $7 and $8 limit 2001) v
+    from (select from memory_vectors where project_id = $1 and generation = $7 and $8 limit $9) v
 )
 select coalesce(w.memory_id, n.memory_id) as memory_id, w.score as text_score,
        1 - coalesce(n.distance, v.embedding <=> $6::halfvec) as similarity,

@@ -13,12 +13,12 @@ from memcube_common.db import Statements, Transaction
 from memcube_common.db.pool import Row
 from memcube_common.memories.store import memory_fields
 from memcube_common.search.domain import (
-    EXACT_MAX,
     RANKED_MAX,
     Blend,
     Candidate,
     Question,
     Ranked,
+    exact_max,
     fuse,
     rerank_size,
 )
@@ -51,13 +51,13 @@ class Sizes:
         self._known: OrderedDict[tuple[str, int], tuple[bool, float]] = OrderedDict()
 
     def is_small(self, project: str, generation: int) -> bool | None:
-        """True for at most 2,000 vectors, False for more, None where it has to be counted."""
+        """True for so few vectors that all are compared, False for more, None where it has to be counted."""
         known = self._known.get((project, generation))
         return None if known is None or known[1] < self._clock() else known[0]
 
-    def remember(self, project: str, generation: int, vectors: int) -> None:
-        """Keep what was counted (up to 2,001)."""
-        self._known[project, generation] = (vectors <= EXACT_MAX, self._clock() + self._keep)
+    def remember(self, project: str, generation: int, *, small: bool) -> None:
+        """Keep what was counted."""
+        self._known[project, generation] = (small, self._clock() + self._keep)
         self._known.move_to_end((project, generation))
         if len(self._known) > self._most:
             self._known.popitem(last=False)
@@ -111,13 +111,14 @@ async def _find_candidates(tx: Transaction, project: str, question: Question, si
         vector.value,
         vector.generation,
         small is None,
+        exact_max(vector.dimensions) + 1,
     )
     if small:
         rows = await tx.fetch(QUERIES["by_both_exact"], *asked)
     else:
         rows = await tx.fetch(QUERIES["by_both_bits"], *asked, rerank_size(vector.dimensions, question.candidates))
     if small is None and rows:
-        sizes.remember(project, vector.generation, rows[0]["vectors"])
+        sizes.remember(project, vector.generation, small=rows[0]["vectors"] <= exact_max(vector.dimensions))
     return _candidates(rows)
 
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import cast
+from typing import Any, cast
 from uuid import UUID
 
 import numpy as np
@@ -27,7 +27,7 @@ from benchmarks.corpus import Corpus, Matrix, corpus, fill, tidy
 from benchmarks.figures import Figure, least, most, percentile
 from benchmarks.stage import Driven, Options, Stage, drive
 from benchmarks.wire import Wire
-from memcube_common.search.domain import RANKED_MAX, Question, QuestionVector, rerank_size
+from memcube_common.search.domain import RANKED_MAX, Question, QuestionVector, exact_max, rerank_size
 from memcube_common.search.store import QUERIES, Sizes, search
 from memcube_common.security.principal import Principal
 from memcube_common.testing.servers import HouseProject
@@ -195,10 +195,12 @@ async def _raw(stage: Stage, project: HouseProject, made: Corpus, questions: Seq
         for vector, question in [*zip(made.questions, questions, strict=True)] * 2:
             value = _halfvec(vector)
             started = time.perf_counter()
-            rows = await connection.fetch(
-                QUERIES["by_both_bits"].sql, project.slug, question, [], RANKED_MAX, candidates, value, 1, False,
-                rerank_size(len(vector), candidates),
-            )  # fmt: skip
+            most = exact_max(len(vector)) + 1
+            asked: tuple[Any, ...] = (project.slug, question, [], RANKED_MAX, candidates, value, 1, False, most)
+            if len(made.vectors) <= exact_max(len(vector)):
+                rows = await connection.fetch(QUERIES["by_both_exact"].sql, *asked)
+            else:
+                rows = await connection.fetch(QUERIES["by_both_bits"].sql, *asked, rerank_size(len(vector), candidates))
             best = [row["memory_id"] for row in rows]
             await connection.fetch(QUERIES["read_found"].sql, project.slug, best, None, LIMIT)
             times.append((time.perf_counter() - started) * 1000)

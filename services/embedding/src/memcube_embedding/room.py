@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncGenerator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
@@ -32,12 +32,12 @@ class Room:
     embedder: Embedder
     questions: MicroBatcher
     generation: int
-    turn: asyncio.Lock
     memories_bell: Bell
     registry: CollectorRegistry
     embedded: Counter
     refused: Counter
     put_off: Counter
+    turn: asyncio.Lock = field(default_factory=asyncio.Lock)
 
 
 @contextlib.asynccontextmanager
@@ -70,7 +70,6 @@ async def open_room(settings: EmbeddingSettings) -> AsyncGenerator[Room]:
             embedder=embedder,
             questions=questions,
             generation=generation,
-            turn=asyncio.Lock(),
             memories_bell=await bus.bell(subjects.BELL_MEMORIES),
             registry=registry,
             embedded=Counter("memcube_memories_embedded", "Memories given a vector.", registry=registry),

@@ -80,7 +80,7 @@ def memory(
 ) -> NewMemory:
     """A memory to keep; with `number` its id is known beforehand."""
     at = at or datetime.now(UTC)
-    memory_id = new_id() if number is None else derive_external("test", str(number), at)
+    memory_id = new_id() if number is None else derive_external("test", str(number))
     return NewMemory(
         id=memory_id,
         label=content[:60],

@@ -13,6 +13,7 @@ from pydantic import SecretStr
 
 from memcube_common.embedded.process import until
 from memcube_common.testing.servers import HouseDatabase
+from memcube_common.wire import BoundedProtocol
 from memcube_gateway.app import build_app
 from memcube_gateway.room import Room, open_room
 from memcube_gateway.settings import GatewaySettings
@@ -45,6 +46,7 @@ async def running_gateway(database: HouseDatabase, **settings: Any) -> AsyncGene
     async with open_room(GatewaySettings(**given)) as room:
         config = uvicorn.Config(
             cast("Any", build_app(room)),
+            http=BoundedProtocol,
             port=0,
             log_config=None,
             access_log=False,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 from collections.abc import AsyncGenerator
 from typing import TYPE_CHECKING
 from uuid import UUID
@@ -272,7 +273,8 @@ async def test_a_lease_that_ended_early_announces_nothing_twice(
     slow = asyncio.create_task(jobs.embed_due(room))
     await asyncio.wait_for(embedder.called.wait(), 5)
     await due_now(psql)
-    second = asyncio.create_task(jobs.embed_due(room))
+    other = dataclasses.replace(room, turn=asyncio.Lock())
+    second = asyncio.create_task(jobs.embed_due(other))
     await eventually(lambda: len(embedder.calls) == 2, within=5)
     embedder.gate.set()
     await asyncio.gather(slow, second)

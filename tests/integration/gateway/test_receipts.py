@@ -110,7 +110,7 @@ async def test_a_change_on_the_bus_wakes_the_waiting(
     database: HouseDatabase,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("memcube_gateway.routes.receipts.POLL", 30.0)
+    monkeypatch.setattr("memcube_gateway.routes.receipts.LOOK_WHILE_HEARING", 30.0)
     accepted = await submitted(http)
 
     async with relaying(database):

@@ -11,7 +11,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskProgressC
 from rich.text import Text
 
 _WIDEST: Final = 36  # columns of any column but the last, which takes what is left
-_NARROWEST: Final = 20
+_NARROWEST: Final = 20  # columns the last one gets, as long as the others can give way
+_LEAST: Final = 8
 
 
 def console() -> Console:
@@ -43,7 +44,10 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, right: Se
         min(_WIDEST, max(cell_len(column), *(cell_len(row[place]) for row in cells), 0))
         for place, column in enumerate(columns)
     ]
-    widths[-1] = max(_NARROWEST, out.width - sum(widths[:-1]) - 2 * (len(columns) - 1))
+    left = out.width - 2 * (len(columns) - 1)
+    while sum(widths[:-1]) > left - min(widths[-1], _NARROWEST) and max(widths[:-1]) > _LEAST:
+        widths[widths.index(max(widths[:-1]))] -= 1  # the widest gives way first
+    widths[-1] = max(_LEAST, left - sum(widths[:-1]))
     for row, style in [(list(columns), "dim"), *((row, "") for row in cells)]:
         line = [
             _fitted(cell, width, to_the_right=column in right)

@@ -20,6 +20,7 @@ from memcube_common.ids import is_project_slug
 
 _PATIENCE: Final = 120.0  # seconds one batch is tried again before an import gives up
 _MOST_SHOWN: Final = 50  # refused lines shown on a terminal; a pipe gets all
+_MOST_PROJECTS: Final = 12  # named in the summary
 _WAITERS: Final = 8
 
 
@@ -192,12 +193,15 @@ def _report(tally: Tally, seconds: float, lost: list[tuple[str, str]], *, waited
     parts += [f"{tally.existed:,} of them there before"] if tally.existed else []
     parts += [f"{tally.skipped:,} by an earlier run"] if tally.skipped else []
     parts += [f"{tally.repeated:,} repeated in the file"] if tally.repeated else []
-    where = f"{len(tally.projects)} {_plural('project', len(tally.projects))}"
+    where = f"{len(tally.projects)} {_plural('project', len(tally.projects))}: "
+    names = sorted(tally.projects)
+    shown_names = ", ".join(names[:_MOST_PROJECTS]) + (", …" if len(names) > _MOST_PROJECTS else "")
     rate = f", {tally.loaded.total() / seconds:,.0f} a second" if seconds > 1 and tally.loaded.total() else ""
     detail = f" ({'; '.join(parts)})" if parts else ""
     say(
-        f"{done:,} of {tally.lines:,} lines loaded into {where}{detail}, {len(tally.refused):,} refused, "
-        f"in {seconds:.1f} s{rate}" + ("; all searchable" if waited and not lost else "")
+        f"{done:,} of {tally.lines:,} lines loaded into {where}{shown_names}{detail}, "
+        f"{len(tally.refused):,} refused, in {seconds:.1f} s{rate}"
+        + ("; all searchable" if waited and not lost else "")
     )
 
 

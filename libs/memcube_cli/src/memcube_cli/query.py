@@ -52,10 +52,17 @@ async def _query(
         complain("nothing found")
         return
     table(
-        ("score", "label", "tags", "content"),
-        [(f"{one.score:.3f}", one.label, " ".join(one.tags), one.content or "") for one in found],
-        right=("score",),
+        ("score", "meaning", "label", "tags", "content"),
+        [
+            (f"{one.score:.2f}", _share(one.similarity), one.label, " ".join(one.tags), one.content or "")
+            for one in found
+        ],
+        right=("score", "meaning"),
     )
+
+
+def _share(similarity: float | None) -> str:
+    return "-" if similarity is None else f"{similarity:.2f}"
 
 
 def _as_json(found: Found) -> str:

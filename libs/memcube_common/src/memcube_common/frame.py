@@ -19,6 +19,7 @@ from memcube_common.errors import TryAgain
 from memcube_common.settings import RoomSettings
 from memcube_common.telemetry.health import Asgi
 from memcube_common.telemetry.logs import configure_logs
+from memcube_common.wire import BoundedProtocol
 
 _log = structlog.get_logger(__name__)
 
@@ -50,6 +51,7 @@ async def serve(
     server = Server(
         uvicorn.Config(
             cast("Any", application),
+            http=BoundedProtocol,
             host=settings.http_host,
             port=settings.http_port,
             log_config=None,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import re
-from datetime import datetime
 from typing import Annotated, NewType
 from uuid import UUID
 
@@ -49,10 +48,9 @@ def derive(parent: UUID, what: str) -> UUID:
     return _compose(parent.int >> 80, hashlib.sha256(parent.bytes + b"/" + what.encode()).digest())
 
 
-def derive_external(project: str, external_id: str, at: datetime) -> UUID:
-    """The UUIDv7 of something imported under another system's id; importing it again finds the same id."""
-    milliseconds = max(0, int(at.timestamp() * 1000)) & ((1 << 48) - 1)
-    return _compose(milliseconds, hashlib.sha256(f"{project}/{external_id}".encode()).digest())
+def derive_external(project: str, external_id: str) -> UUID:
+    """The UUIDv7 of something that has an id of its own elsewhere: the same whenever it comes; its time part is 0."""
+    return _compose(0, hashlib.sha256(f"{project}/{external_id}".encode()).digest())
 
 
 def _compose(milliseconds: int, digest: bytes) -> UUID:

@@ -67,7 +67,8 @@ async def embed_due(room: Room) -> bool:
     except Exception as error:
         _log.error("embedding_failed", error=type(error).__name__, exc_info=error)
         if len(asked) > 1:
-            await _embed_alone(claims, texts, room)
+            async with room.turn:
+                await _embed_alone(claims, texts, room)
         else:
             await _give_up_or_put_off(claims, room, _failure(error))
         return True
@@ -98,7 +99,7 @@ async def _embed_alone(
 
 @contextlib.asynccontextmanager
 async def _held(claims: Mapping[str, Sequence[Claim]], room: Room) -> AsyncGenerator[None]:
-    """Renew the leases of `claims` while the block lasts: however long an embedder takes, the work stays ours, and a
+    """Renew the leases of `claims` while a batch is embedded: however long that takes, the work stays ours, and a
     room that dies gives it back within one lease.
     """
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import deque
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Final, Literal, assert_never
 from uuid import UUID
 
@@ -18,9 +18,6 @@ from memcube_common.memories.domain import NewMemory, label_from
 from memcube_common.search.domain import Question, QuestionVector
 
 Wait = Literal["stored", "searchable"]
-
-UNDATED: Final = datetime(1970, 1, 1, tzinfo=UTC)
-"""The moment that stands in the id of an import without one, so that a repeat finds the same id."""
 
 WINDOW: Final = 1_024
 
@@ -39,7 +36,7 @@ def accepted(project: str, insight: Insight, at: datetime) -> Receipt:
 
 def imported(project: str, given: ImportedMemory, now: datetime) -> NewMemory:
     """The memory that an imported one becomes: the same id whenever it is imported again."""
-    memory_id = derive_external(project, given.id, given.created_at or UNDATED)
+    memory_id = derive_external(project, given.id)
     return NewMemory(
         id=memory_id,
         label=given.label or label_from(given.content),

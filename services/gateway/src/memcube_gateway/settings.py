@@ -20,6 +20,9 @@ class GatewaySettings(RoomSettings):
     body_limit: int = Field(
         default=8 * 1024 * 1024, ge=1024, le=64 * 1024 * 1024, description="Largest request body in bytes."
     )
+    body_within: float = Field(
+        default=30.0, gt=0, le=600, description="Seconds a request's body may take to arrive before it is answered 408."
+    )
     subscribers_max: int = Field(
         default=2_000, ge=1, le=100_000, description="Most change streams one process keeps open at a time."
     )

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Annotated, Literal, TypeVar
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from memcube_common.contracts.events import InsightSubmitted
 from memcube_common.contracts.subjects import Sender, sender_of
@@ -66,6 +66,14 @@ def _place(path: tuple[int | str, ...]) -> str:
     return "".join(c if c.isprintable() else "?" for c in written[:PLACE_LENGTH])
 
 
+def read_advisory(body: bytes) -> Exhausted | None:
+    """What the server says of a message it gave up; None where this is no such advisory."""
+    try:
+        return Exhausted.model_validate_json(body)
+    except (ValueError, RecursionError):
+        return None
+
+
 def portions(letters: Sequence[tuple[Carrier, Readable]], *, at_most: int) -> list[list[tuple[Carrier, Readable]]]:
     """A batch as portions of one project and `at_most` insights each.
 
@@ -75,6 +83,16 @@ def portions(letters: Sequence[tuple[Carrier, Readable]], *, at_most: int) -> li
     for letter in sorted(letters, key=lambda letter: letter[1].insight.id):
         projects.setdefault(letter[1].sender.project, []).append(letter)
     return [found[start : start + at_most] for found in projects.values() for start in range(0, len(found), at_most)]
+
+
+class Exhausted(BaseModel):
+    """The server's advisory that a message on INSIGHTS was delivered as often as allowed."""
+
+    model_config = ConfigDict(extra="ignore", hide_input_in_errors=True)
+
+    stream: Literal["INSIGHTS"]
+    stream_seq: Annotated[int, Field(ge=1, lt=2**63)]
+    deliveries: Annotated[int, Field(ge=0, lt=2**31)]
 
 
 class _Identified(BaseModel):

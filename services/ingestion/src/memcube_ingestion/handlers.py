@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TypeVar, cast
 from uuid import UUID
 
-import orjson
+import nats.errors
 import structlog
 from nats.aio.msg import Msg
 from nats.js.errors import NotFoundError
@@ -25,7 +25,7 @@ from memcube_common.insights.store import SentInsight
 from memcube_common.mailbox.parked import park
 from memcube_common.memories.store import insert_memories
 from memcube_common.security.principal import Principal
-from memcube_ingestion.domain import Readable, Spoilt, portions, read
+from memcube_ingestion.domain import Readable, Spoilt, portions, read, read_advisory
 from memcube_ingestion.room import Room
 
 ISOLATED_RETRIES = 4
@@ -81,9 +81,12 @@ async def on_insights_submitted(messages: Sequence[Msg], room: Room) -> None:
 async def on_deliveries_exhausted(advisories: Sequence[Msg], room: Room) -> None:
     """The server gave messages up without our having said why (their handler died each time): park them."""
     for advisory in advisories:
-        told = orjson.loads(advisory.data)
+        told = read_advisory(advisory.data)
+        if told is None:
+            await _refuse(advisory, Spoilt(None, None, "not an advisory about a message on INSIGHTS"), room)
+            continue
         with contextlib.suppress(NotFoundError):  # kept for seven days, then there is nothing left to park
-            await _rescue(told["stream"], told["stream_seq"], told["deliveries"], room)
+            await _rescue("INSIGHTS", told.stream_seq, told.deliveries, room)
         await advisory.ack()
 
 
@@ -114,7 +117,8 @@ async def _settle(portion: Sequence[tuple[Msg, Readable]], room: Room) -> None:
     unknown = await _patiently(lambda: keep(project, [letter.insight for _, letter in portion], room))
     for message, letter in portion:
         if unknown is None:
-            await message.ack()
+            with contextlib.suppress(nats.errors.Error):  # it is kept: delivered again, it is found there
+                await message.ack()
         else:
             await _refuse(message, Spoilt(letter.sender, letter.insight.id, unknown), room)
 

@@ -4,7 +4,6 @@ import hashlib
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import IO, Any, Final, Literal, NoReturn, cast
 
 from pydantic import BaseModel, ValidationError
@@ -15,7 +14,6 @@ from memcube_common.ids import derive_external, is_project_slug
 Kind = Literal["insight", "memory"]
 
 MAX_LINE: Final = 1 << 20  # bytes; the largest valid line, every character escaped, stays below
-_TIMELESS: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +89,8 @@ def judge(line: Line, *, project: str) -> Item | Refusal | None:
     where = project if named is None else named
     if not isinstance(where, str) or not is_project_slug(where):
         return Refusal(line.number, "project", "must be 1-63 characters of a-z, 0-9 and '-'")
+    if "insight" in fields and "content" in fields:
+        return Refusal(line.number, "content", "a line is an insight or a memory, not both")
     if "insight" in fields:
         return _item(line, "insight", where, InsightSubmission, fields)
     if "content" in fields:
@@ -109,7 +109,7 @@ def _item(line: Line, kind: Kind, project: str, model: type[BaseModel], fields: 
         field = ".".join(str(part) for part in fault["loc"])[:100] or "line"
         return Refusal(line.number, field, fault["msg"].removeprefix("Value error, "))
     if body.get("id") is None:
-        body["id"] = str(derive_external(project, f"line:{_digest(body)}", _TIMELESS))
+        body["id"] = str(derive_external(project, f"line:{_digest(body)}"))
     return Item(line, kind, project, body["id"], body, tuple(name for name in fields if name not in known))
 
 

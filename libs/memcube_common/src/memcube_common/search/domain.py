@@ -83,13 +83,14 @@ def fuse(candidates: Sequence[Candidate], blend: Blend) -> list[Ranked]:
     """The candidates, best first; equal scores are ordered by id, so that the same answer comes out every time.
 
     Hybrid adds standard scores, z(words) + z(meaning), over the candidates: adding normalised scores keeps what
-    adding ranks throws away. A candidate that one side did not bring gets that side's lowest score.
+    adding ranks throws away. A candidate that one side did not bring gets that side's lowest score. The sum is shown
+    between 0 and 1 by the logistic function, which keeps the order; 0.5 is an average candidate.
     """
     match blend:
         case Blend.HYBRID:
             words = standard_scores([c.text_score for c in candidates])
             meaning = standard_scores([c.similarity for c in candidates])
-            scores = [w + m for w, m in zip(words, meaning, strict=True)]
+            scores = [1 / (1 + math.exp(-(w + m))) for w, m in zip(words, meaning, strict=True)]
         case Blend.SEMANTIC:
             scores = [-1.0 if c.similarity is None else c.similarity for c in candidates]
         case Blend.KEYWORD:

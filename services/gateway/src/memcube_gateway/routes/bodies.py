@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Iterator
 from typing import Final, TypeVar, cast
@@ -11,7 +12,7 @@ from starlette.requests import ClientDisconnect, Request
 
 from memcube_common.errors import FieldError, Invalid, Malformed, TooLarge
 from memcube_gateway.routes.door import Visit
-from memcube_gateway.routes.problems import NotJson, field_errors
+from memcube_gateway.routes.problems import NotJson, TooSlow, field_errors
 
 T = TypeVar("T")
 
@@ -23,7 +24,7 @@ async def read_body(request: Request, visit: Visit) -> bytes:
     """The whole body, at most `body_limit` bytes.
 
     A larger one is not kept; it is heard out to four times the limit, since a sender who is cut off while sending
-    does not read the answer, and cut off there. Raises NotJson, TooLarge, Malformed.
+    does not read the answer, and cut off there. Raises NotJson, TooLarge, TooSlow, Malformed.
     """
     limit = visit.room.settings.body_limit
     media = request.headers.get("content-type", "").partition(";")[0].strip().lower()
@@ -37,14 +38,17 @@ async def read_body(request: Request, visit: Visit) -> bytes:
     pieces: list[bytes] = []
     size = 0
     try:
-        async for piece in request.stream():
-            size += len(piece)
-            if size <= limit:
-                pieces.append(piece)
-            else:
-                pieces.clear()
-                if size > HEARD_OUT * limit:
-                    break
+        async with asyncio.timeout(visit.room.settings.body_within):
+            async for piece in request.stream():
+                size += len(piece)
+                if size <= limit:
+                    pieces.append(piece)
+                else:
+                    pieces.clear()
+                    if size > HEARD_OUT * limit:
+                        break
+    except TimeoutError:
+        raise TooSlow from None
     except ClientDisconnect as error:
         raise Malformed("The body ended too early.") from error
     if size > limit:

@@ -49,7 +49,7 @@ Mode = Literal["hybrid", "semantic", "keyword", "recent"]
     operation_id="query_memories",
     summary="Find memories by meaning, by words, or the newest",
     response_model=QueryAnswer,
-    responses=reference.problems(400, 401, 413, 415, 422, 503),
+    responses=reference.problems(400, 401, 408, 413, 415, 422, 503),
     openapi_extra=reference.takes(
         (MemoryQuery,),
         {
@@ -87,7 +87,7 @@ async def query_memories(request: Request, visit: InVisit) -> Response:
     operation_id="import_memories",
     summary="Import existing memories with their own times",
     response_model=ImportResults,
-    responses=reference.problems(400, 401, 413, 415, 422, 503),
+    responses=reference.problems(400, 401, 408, 413, 415, 422, 503),
     openapi_extra=reference.takes(
         (ImportBatch,),
         {
@@ -109,7 +109,8 @@ async def import_memories(request: Request, visit: InVisit) -> Response:
 
     async def keep(tx: Transaction) -> tuple[int, bytes]:
         once_each = {memory.id: memory for memory in reversed(memories)}
-        new = await insert_memories(tx, project=visit.project, memories=[*once_each.values()][::-1])
+        in_order = sorted(once_each.values(), key=lambda memory: memory.id)  # two imports that meet do not deadlock
+        new = await insert_memories(tx, project=visit.project, memories=in_order)
         results: list[ImportResult] = []
         for one, memory in zip(given, memories, strict=True):
             status: Literal["created", "exists"] = "created" if memory.id in new else "exists"

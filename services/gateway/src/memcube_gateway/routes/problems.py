@@ -31,6 +31,14 @@ class NotJson(MemCubeError):
     title = "Not JSON"
 
 
+class TooSlow(MemCubeError):
+    """The body did not arrive in time."""
+
+    code = "too_slow"
+    status = 408
+    title = "Body too slow"
+
+
 class MethodNotAllowed(MemCubeError):
     """This route does not take this method."""
 
@@ -62,7 +70,7 @@ def problem(error: MemCubeError, headers: Mapping[str, str] | None = None) -> Re
             more["retry-after"] = str(max(1, math.ceil(error.after)))
         case NotSignedIn():
             more["www-authenticate"] = 'Bearer realm="memcube"'
-        case TooLarge():
+        case TooLarge() | TooSlow():
             more["connection"] = "close"
         case _:
             pass

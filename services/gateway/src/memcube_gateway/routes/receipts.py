@@ -11,7 +11,7 @@ from pydantic import TypeAdapter
 from starlette.responses import Response
 
 from memcube_common.contracts.api import Receipt
-from memcube_common.errors import NotFound
+from memcube_common.errors import NotFound, TryAgain
 from memcube_common.ids import derive
 from memcube_common.insights.store import read_receipts
 from memcube_gateway.admission import Patience
@@ -23,7 +23,8 @@ from memcube_gateway.routes.once import JSON
 
 router = APIRouter(tags=["insights"])
 
-POLL: Final = 0.25
+LOOK_WHILE_HEARING: Final = 2.0
+LOOK_WHILE_DEAF: Final = 0.5
 _RECEIPT: Final = TypeAdapter(Receipt)
 
 
@@ -58,16 +59,28 @@ async def get_receipt(
 async def _await(
     visit: Visit, receipt_id: UUID, wait: Literal["stored", "searchable"], seconds: float
 ) -> Receipt | None:
-    """The receipt when it is settled or the time is up: changes on the bus wake it, a look every 250 ms is the net."""
+    """The receipt when it is settled or the time is up.
+
+    Changes on the bus wake it; a look every two seconds is the net, and one every half second while NATS is away.
+    Where Postgres goes away meanwhile, what was seen last is answered. Raises TryAgain where it is away from the start.
+    """
     end = time.monotonic() + seconds
+    receipt: Receipt | None = None
+    seen = False
     with visit.room.changes.waiting_for(receipt_id, derive(receipt_id, "memory")) as changed:
         while True:
             changed.clear()
-            receipt = await _read(visit, receipt_id)
-            left = end - time.monotonic()
-            if left <= 0 or visit.room.changes.closing or (receipt is not None and is_settled(receipt, wait)):
+            over = time.monotonic() >= end or visit.room.changes.closing
+            try:
+                receipt = await _read(visit, receipt_id)
+                seen = True
+            except TryAgain:
+                if not seen:
+                    raise
+            if over or (receipt is not None and is_settled(receipt, wait)):
                 return receipt
-            await next_news(changed, min(POLL, left))
+            look = LOOK_WHILE_HEARING if visit.room.bus.connected else LOOK_WHILE_DEAF
+            await next_news(changed, max(0.0, min(look, end - time.monotonic())))
 
 
 async def _read(visit: Visit, receipt_id: UUID) -> Receipt | None:

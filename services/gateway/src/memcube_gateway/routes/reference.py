@@ -28,6 +28,7 @@ _WHEN: Final[Mapping[int, str]] = {
     400: "The body is not JSON (`malformed`).",
     401: "No key, or not one that opens this project (`not_signed_in`).",
     404: "There is nothing here that you may see (`not_found`).",
+    408: "The body did not arrive within 30 seconds (`too_slow`).",
     413: "The body is larger than 8 MiB (`too_large`).",
     415: "The body is not sent as JSON (`unsupported_media_type`).",
     422: "Fields outside their limits (`invalid`), or an Idempotency-Key with another body (`idempotency_key_reused`).",

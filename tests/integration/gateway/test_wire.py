@@ -1,0 +1,88 @@
+"""Connections that take and give nothing: heads without end or bound, bodies that never come, batches that meet."""
+
+from __future__ import annotations
+
+import asyncio
+from urllib.parse import urlsplit
+
+import httpx
+import pytest
+from tests.fakes.running_gateway import RunningGateway
+
+from memcube_common import wire
+from memcube_common.ids import new_id
+from memcube_common.testing.servers import HouseProject
+
+
+async def _opened(gateway: RunningGateway) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    address = urlsplit(gateway.url)
+    assert address.hostname is not None
+    return await asyncio.open_connection(address.hostname, address.port)
+
+
+async def _end_of(reader: asyncio.StreamReader) -> bytes:
+    """All that comes until the other side closes; a reset is an end as well."""
+    answer = b""
+    try:
+        while piece := await asyncio.wait_for(reader.read(65_536), 10):
+            answer += piece
+    except ConnectionResetError:
+        pass
+    return answer
+
+
+@pytest.mark.parametrize("pieces", [1, 40], ids=["at once", "bit by bit"])
+async def test_a_head_beyond_its_bound_is_refused(gateway: RunningGateway, pieces: int) -> None:
+    reader, writer = await _opened(gateway)
+    writer.write(b"GET /livez HTTP/1.1\r\nHost: here\r\nX-Long: ")
+    try:
+        for _ in range(pieces):
+            writer.write(b"a" * (200_000 // pieces))
+            await writer.drain()
+        writer.write(b"\r\n\r\n")
+        await writer.drain()
+    except ConnectionError:
+        pass  # it was cut off while sending, which is the point
+    answer = await _end_of(reader)
+    writer.close()
+    assert b" 200 " not in answer.split(b"\r\n")[0]
+
+
+async def test_a_head_that_never_ends_is_not_waited_for(
+    gateway: RunningGateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(wire, "HEAD_SECONDS", 0.2)
+    reader, writer = await _opened(gateway)
+    writer.write(b"GET /livez HTTP/1.1\r\nHo")
+    await writer.drain()
+    assert await _end_of(reader) == b""
+    writer.close()
+
+
+async def test_two_batches_of_the_same_insights_in_other_orders_both_succeed(http: httpx.AsyncClient) -> None:
+    insights = [{"id": str(new_id()), "insight": f"fact {n}"} for n in range(400)]
+    for _ in range(3):
+        answers = await asyncio.gather(
+            *(http.post("insights", json={"insights": insights[::step]}) for step in (1, -1, 1, -1))
+        )
+        assert [answer.status_code for answer in answers] == [202] * 4
+        insights = [{**insight, "id": str(new_id())} for insight in insights]
+
+
+async def test_the_same_import_with_another_time_is_the_same_memory(http: httpx.AsyncClient) -> None:
+    statuses: list[str] = []
+    for time in ("2024-01-01T00:00:00Z", "2024-01-02T00:00:00Z", None):
+        memory = {"id": "same", "content": "One thing.", **({"created_at": time} if time else {})}
+        answer = await http.post("memories/import", json={"memories": [memory]})
+        statuses.append(answer.json()["results"][0]["status"])
+    assert statuses == ["created", "exists", "exists"]
+
+
+async def test_many_may_wait_for_receipts_at_once(gateway: RunningGateway, project: HouseProject) -> None:
+    url = f"{gateway.url}/v1/projects/{project.slug}/receipts/"
+    limits = httpx.Limits(max_connections=200)
+    async with httpx.AsyncClient(headers=project.authorization, timeout=30, limits=limits) as client:
+        answers = await asyncio.gather(
+            *(client.get(f"{url}{new_id()}", params={"wait": "stored", "timeout": 2}) for _ in range(200))
+        )
+    assert {answer.status_code for answer in answers} == {404}

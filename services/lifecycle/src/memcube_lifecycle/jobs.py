@@ -1,4 +1,4 @@
-"""Rounds of housekeeping: the change feed's partitions, and keys that have served their day."""
+"""Rounds of housekeeping: the change feed's partitions."""
 
 from __future__ import annotations
 
@@ -29,5 +29,4 @@ async def make_round(db: Database, *, changes_kept_days: int) -> None:
     """One round of housekeeping."""
     async with db.transaction(Principal.worker("lifecycle")) as tx:
         made = await store.maintain_partitions(tx, keep_days=changes_kept_days)
-        await store.forget_idempotency_keys(tx)
     _log.info("house_kept", partitions_made=made)

@@ -10,8 +10,3 @@ QUERIES = Statements(__package__)
 async def maintain_partitions(tx: Transaction, *, keep_days: int) -> int:
     """Make the change feed's coming partitions, drop those older than `keep_days`; returns how many were made."""
     return int(await tx.fetch_value(QUERIES["maintain_partitions"], keep_days))
-
-
-async def forget_idempotency_keys(tx: Transaction) -> None:
-    """Forget the keys of requests older than a day, of every project."""
-    await tx.execute(QUERIES["forget_idempotency_keys"])

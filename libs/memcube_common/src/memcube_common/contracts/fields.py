@@ -102,7 +102,7 @@ def checked_json(value: dict[str, JsonValue]) -> dict[str, JsonValue]:
 
 
 def _walk(value: object, depth: int) -> None:
-    if depth > METADATA_MAX_DEPTH:
+    if depth > METADATA_MAX_DEPTH and isinstance(value, dict | list):
         raise ValueError(f"must be nested at most {METADATA_MAX_DEPTH} deep")
     match value:
         case str():

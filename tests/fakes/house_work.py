@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from memcube_common.bus import Bus
 from memcube_common.contracts import subjects
 from memcube_common.contracts.fields import DEFAULT_GOVERNANCE
 from memcube_common.db import Database
+from memcube_common.frame import task
 from memcube_common.ids import derive_external, new_id
 from memcube_common.insights import domain as insights
 from memcube_common.insights import store as insight_store
@@ -102,11 +102,9 @@ async def relaying(database: HouseDatabase, name: str = "test") -> AsyncGenerato
     db = await Database.open(database.dsn("ingestion"), room="relay", size=2)
     bus = await Bus.open(database.nats_url, name="relay")
     relay = Relay(db, bus, await bus.bell(subjects.BELL_CHANGES), name=name)
-    running = asyncio.create_task(relay.run())
     try:
-        yield
+        async with task(relay.run(), "relay"):
+            yield
     finally:
-        running.cancel()
-        await asyncio.gather(running, return_exceptions=True)
         await bus.close()
         await db.close()

@@ -47,7 +47,13 @@ async def start(url: str, home: Path, *arguments: str) -> Process:
         env={**kept, "MEMCUBE_URL": url, "MEMCUBE_KEY": "k", "MEMCUBE_HOME": str(home)},
         stdout=PIPE,
         stderr=PIPE,
+        preexec_fn=_hears_interrupts,
     )  # fmt: skip
+
+
+def _hears_interrupts() -> None:
+    """Whoever runs the tests in the background lets them ignore SIGINT, and that is inherited."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def write(path: Path, count: int, *, bad: int | None = None) -> Path:

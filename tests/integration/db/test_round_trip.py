@@ -53,10 +53,10 @@ hostile = st.sampled_from(
 )
 lists = st.lists(storable | hostile, max_size=8)
 line = st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1, max_size=64).filter(
-    lambda t: bool(t.strip())
+    lambda t: any(c.isprintable() and not c.isspace() for c in t)
 )
 content = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\x00"), min_size=1).filter(
-    lambda t: bool(t.strip())
+    lambda t: any(c.isprintable() and not c.isspace() for c in t)
 )
 numbers = st.integers(-(2**63), 2**63 - 1) | st.floats(allow_nan=False, allow_infinity=False)
 free_json = st.dictionaries(

@@ -258,7 +258,8 @@ class Supervisor:
                 self._say(f"still waiting for {', '.join(waiting)} ({told - began:.0f} s)")
             self._changed.clear()
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._changed.wait(), 1.0)
+                async with asyncio.timeout(1.0):
+                    await self._changed.wait()
 
     def _unready(self) -> list[str]:
         return [name for name, record in self._stack.services.items() if record.state != "ready"]

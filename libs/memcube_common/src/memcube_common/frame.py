@@ -112,6 +112,6 @@ async def task(coroutine: Coroutine[Any, Any, None], name: str) -> AsyncGenerato
     try:
         yield
     finally:
-        running.cancel()
-        with contextlib.suppress(asyncio.CancelledError, Exception):
-            await running
+        while not running.done():  # a library may swallow one cancellation
+            running.cancel()
+            await asyncio.wait({running}, timeout=1.0)

@@ -96,7 +96,8 @@ class Changes:
         while True:
             pause = LOOK_WHILE_HEARING if self._bus.connected else LOOK_WHILE_DEAF
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._look.wait(), pause)
+                async with asyncio.timeout(pause):
+                    await self._look.wait()
             self._look.clear()
             for channel in tuple(self._channels.values()):
                 await self._fill_once(channel)
@@ -208,7 +209,8 @@ class Changes:
 async def next_news(event: asyncio.Event, at_most: float) -> bool:
     """Wait for `event`; False if it did not come within `at_most` seconds."""
     try:
-        await asyncio.wait_for(event.wait(), at_most)
+        async with asyncio.timeout(at_most):
+            await event.wait()
     except TimeoutError:
         return False
     return True

@@ -148,6 +148,10 @@ class Database:
                         connection.terminate()
                     await self._pool.release(connection)
         except _GONE as error:
+            running = asyncio.current_task()
+            if running is not None and running.cancelling():
+                # What a connection says about being cut off must not hide that we were asked to stop.
+                raise asyncio.CancelledError from error
             _log.warning("database_away", error=type(error).__name__)
             raise TryAgain("Postgres does not answer", after=1.0) from error
 

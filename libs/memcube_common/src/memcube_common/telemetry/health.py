@@ -32,7 +32,8 @@ class Health:
 
         async def one(check: Check) -> str:
             try:
-                await asyncio.wait_for(check(), CHECK_SECONDS)
+                async with asyncio.timeout(CHECK_SECONDS):
+                    await check()
             except Exception as error:
                 return type(error).__name__
             return "ok"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 from collections.abc import Awaitable, Callable
-from typing import TypeVar, cast
+from typing import Any, TypeVar, cast
 
 T = TypeVar("T")
 
@@ -32,3 +32,11 @@ async def eventually(
         if loop.time() > deadline:
             raise AssertionError(f"not within {within} s; last: {failed or seen!r}")
         await asyncio.sleep(every)
+
+
+async def stopped(task: asyncio.Task[Any]) -> None:
+    """Cancel `task` until it has ended: before Python 3.12 a library's wait_for may swallow one cancellation."""
+    while not task.done():
+        task.cancel()
+        await asyncio.wait({task}, timeout=0.5)
+    await asyncio.gather(task, return_exceptions=True)

@@ -15,7 +15,7 @@ import pytest_asyncio
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.js.api import AckPolicy, ConsumerConfig, StreamConfig
-from tests.eventually import eventually
+from tests.eventually import eventually, stopped
 from tests.rooms import bus_client
 
 from memcube_common.bus import Bus, Subscribers
@@ -346,6 +346,5 @@ async def test_a_consumer_the_server_lost_is_made_again_and_heard(
         await eventually(lambda: b"after" in seen, within=10)
         assert not running.done()
     finally:
-        running.cancel()
-        await asyncio.gather(running, return_exceptions=True)
+        await stopped(running)
         await subscribers.close()

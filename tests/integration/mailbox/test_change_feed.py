@@ -13,7 +13,7 @@ from uuid import UUID
 import pytest
 import pytest_asyncio
 from nats.aio.client import Client
-from tests.eventually import eventually
+from tests.eventually import eventually, stopped
 from tests.feed import assert_sound, heard
 from tests.rooms import admin, an_insight, bus_client, opened
 
@@ -244,17 +244,15 @@ async def test_one_relay_leads_and_another_takes_over_within_five_seconds(
                 await remember(tx, project.slug, "one")
             await heard(reader, project.slug, many=1)
             assert await leader() == "first"
-            first.cancel()
+            await stopped(first)
             async with db.transaction(worker(project)) as tx:
                 await remember(tx, project.slug, "two")
             assert_sound(project.slug, await heard(reader, project.slug, many=2, within=5))
             assert await leader() == "second"
         finally:
-            second.cancel()
-            await asyncio.gather(second, return_exceptions=True)
+            await stopped(second)
     finally:
-        first.cancel()
-        await asyncio.gather(first, return_exceptions=True)
+        await stopped(first)
     async with db.transaction(Principal.relay()) as tx:
         await tx.execute(
             Statement("leave", "Nobody leads.", "update relay_cursor set lease_until = now(), leader = ''")

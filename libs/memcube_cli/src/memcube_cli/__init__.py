@@ -1,1 +1,1 @@
-"""TODO."""
+"""The operator's command `memcube`."""

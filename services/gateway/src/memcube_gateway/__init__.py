@@ -1,1 +1,1 @@
-"""TODO."""
+"""The gateway room: the HTTP door of MemCube."""

@@ -7,11 +7,11 @@ from urllib.parse import urlsplit
 
 import httpx
 import pytest
-from tests.fakes.running_gateway import RunningGateway
+from tests.fakes.running_gateway import RunningGateway, running_gateway
 
 from memcube_common import wire
 from memcube_common.ids import new_id
-from memcube_common.testing.servers import HouseProject
+from memcube_common.testing.servers import HouseDatabase, HouseProject
 
 
 async def _opened(gateway: RunningGateway) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
@@ -57,6 +57,21 @@ async def test_a_head_that_never_ends_is_not_waited_for(
     await writer.drain()
     assert await _end_of(reader) == b""
     writer.close()
+
+
+async def test_a_body_that_never_comes_is_answered(database: HouseDatabase, project: HouseProject) -> None:
+    async with running_gateway(database, body_within=0.2) as impatient:
+        reader, writer = await _opened(impatient)
+        head = (
+            f"POST /v1/projects/{project.slug}/insights HTTP/1.1\r\nHost: here\r\nContent-Length: 50\r\n"
+            f"Content-Type: application/json\r\nAuthorization: Bearer {project.key}\r\n\r\n"
+        )
+        writer.write(head.encode() + b"{")
+        await writer.drain()
+        answer = await _end_of(reader)
+        writer.close()
+    assert answer.startswith(b"HTTP/1.1 408 ")
+    assert b'"code":"too_slow"' in answer
 
 
 async def test_two_batches_of_the_same_insights_in_other_orders_both_succeed(http: httpx.AsyncClient) -> None:

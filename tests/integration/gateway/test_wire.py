@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 from urllib.parse import urlsplit
 
+import asyncpg
 import httpx
 import pytest
+from tests.eventually import eventually
 from tests.fakes.running_gateway import RunningGateway, running_gateway
 
 from memcube_common import wire
@@ -74,14 +76,28 @@ async def test_a_body_that_never_comes_is_answered(database: HouseDatabase, proj
     assert b'"code":"too_slow"' in answer
 
 
-async def test_two_batches_of_the_same_insights_in_other_orders_both_succeed(http: httpx.AsyncClient) -> None:
-    insights = [{"id": str(new_id()), "insight": f"fact {n}"} for n in range(400)]
-    for _ in range(3):
-        answers = await asyncio.gather(
-            *(http.post("insights", json={"insights": insights[::step]}) for step in (1, -1, 1, -1))
-        )
-        assert [answer.status_code for answer in answers] == [202] * 4
-        insights = [{**insight, "id": str(new_id())} for insight in insights]
+async def test_a_batch_takes_its_ids_in_order_so_that_two_that_meet_wait_instead_of_deadlocking(
+    http: httpx.AsyncClient, database: HouseDatabase, project: HouseProject
+) -> None:
+    """Somebody holds the lowest id: a batch that names it last waits for it first, and holds nothing meanwhile."""
+    ids = [new_id() for _ in range(10)]
+    other, watcher = [await asyncpg.connect(database.admin_dsn) for _ in range(2)]
+    keep = (
+        "insert into memcube.insights (project_id, id, agent_id, via, insight, priority, governance, metadata,"
+        " memory_id, state) values ($1, $2, 'a', 'nats', 'held', 'WARM', '{}', '{}', $2, 'stored')"
+    )
+    waiting = "select count(*) from pg_stat_activity where wait_event_type = 'Lock' and datname = current_database()"
+    try:
+        async with other.transaction():
+            await other.execute(keep, project.slug, ids[0])
+            backwards = [{"id": str(id), "insight": "mine"} for id in reversed(ids)]
+            posted = asyncio.create_task(http.post("insights", json={"insights": backwards}))
+            await eventually(lambda: watcher.fetchval(waiting), within=1)
+            await other.execute(keep, project.slug, ids[-1])
+        assert (await posted).status_code == 202
+    finally:
+        await other.close()
+        await watcher.close()
 
 
 async def test_the_same_import_with_another_time_is_the_same_memory(http: httpx.AsyncClient) -> None:

@@ -7,7 +7,7 @@ import math
 import unicodedata
 from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Annotated, Any, Final, Literal, cast
+from typing import Annotated, Final, Literal, cast
 
 from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, JsonValue, StringConstraints
 
@@ -205,8 +205,3 @@ DEFAULT_GOVERNANCE: Final = Governance().model_dump_json()
 def governance_json(governance: Governance | None) -> str:
     """Governance as it is kept."""
     return DEFAULT_GOVERNANCE if governance is None else governance.model_dump_json()
-
-
-def plain(value: BaseModel) -> dict[str, Any]:
-    """The JSON form of a contract model."""
-    return value.model_dump(mode="json")

@@ -35,7 +35,7 @@ def test_hostile_projects_are_refused(project: str) -> None:
 def test_a_key_with_a_typo_is_not_well_formed() -> None:
     key = new_key()
     assert is_well_formed(key)
-    assert len(key_hash(key)) == 32
+    assert len(key_hash(key)) == 64
     for place in range(len(key)):
         other = "A" if key[place] != "A" else "B"
         assert not is_well_formed(key[:place] + other + key[place + 1 :])

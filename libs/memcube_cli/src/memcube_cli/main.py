@@ -2,7 +2,24 @@
 
 import typer
 
-from memcube_cli import demo, doctor, insight, parked, project, provision, query, receipt, up, watch
+from memcube_cli import (
+    demo,
+    doctor,
+    init,
+    insight,
+    isolation,
+    key,
+    member,
+    nats_keys,
+    parked,
+    project,
+    provision,
+    query,
+    quota,
+    receipt,
+    up,
+    watch,
+)
 
 app = typer.Typer(
     name="memcube",
@@ -13,5 +30,9 @@ app = typer.Typer(
 )
 
 # A new group of commands is a module with a function `register(app)`, added to this list.
-for group in (up, demo, insight, query, watch, receipt, parked, project, provision, doctor):
+COMMANDS = (
+    up, init, demo, insight, query, watch, receipt, parked, project, member, key, quota, provision, nats_keys, doctor,
+    isolation
+)  # fmt: skip
+for group in COMMANDS:
     group.register(app)

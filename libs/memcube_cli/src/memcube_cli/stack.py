@@ -48,6 +48,7 @@ class Stack(BaseModel):
     key: str | None = None
     database: str = "embedded"
     logins: dict[str, str] = {}
+    token_keys: str | None = None
     ports: dict[str, int] = {}
     services: dict[str, ServiceRecord] = {}
 

@@ -20,6 +20,7 @@ from memcube_common.embedded.loopback import HOST
 from memcube_common.embedded.private import private_folder
 from memcube_common.embedded.process import ProcessId, log_tail
 from memcube_common.provision import dsn_as
+from memcube_common.security.tokens import new_token_key
 
 LONGEST_PAUSE: Final = 2.0  # seconds between two restarts, at most: a killed room must do its work again within 5 s
 STEADY_AFTER: Final = 5.0  # seconds a service must have lived for the pause to begin anew
@@ -180,7 +181,7 @@ class Supervisor:
             if isinstance(outcome, BaseException):
                 raise outcome
         logins = {room.name: secrets.token_urlsafe(24) for room in self._plan.rooms} | self._stack.logins
-        self._save(logins=logins)
+        self._save(logins=logins, token_keys=self._stack.token_keys or new_token_key())
         await self._provision(logins)
         for plan in self._plan.rooms:
             room = Room(
@@ -396,7 +397,17 @@ class Supervisor:
 
     def _room_environment(self, room: str) -> dict[str, str]:
         dsn, url = self._addresses()
-        inherited = {name: value for name, value in self._plan.environment.items() if not name.startswith("PG")}
+        others = (
+            ("PG",)
+            if room == self._plan.gateway
+            else (
+                "PG",
+                "MEMCUBE_NATS_CALLOUT_",
+                "MEMCUBE_NATS_SYSTEM_",
+                "MEMCUBE_TOKEN_KEYS",
+            )
+        )
+        inherited = {name: value for name, value in self._plan.environment.items() if not name.startswith(others)}
         defaults = {"MEMCUBE_LOG_LEVEL": "info", "MEMCUBE_LOG_FORMAT": "json"}
         return {
             **defaults,
@@ -404,7 +415,26 @@ class Supervisor:
             **inherited,
             "MEMCUBE_HOME": str(self._home),
             "MEMCUBE_POSTGRES_DSN": dsn_as(dsn, f"memcube_login_{room}", self._stack.logins[room]),
-            "MEMCUBE_NATS_URL": url,
+            "MEMCUBE_NATS_URL": url if self._nats is None else self._nats.url_of(room),
+            **self._agents_environment(room),
+            **self._tokens_environment(room),
+        }
+
+    def _tokens_environment(self, room: str) -> dict[str, str]:
+        """What the gateway signs access tokens with: what its environment brings, else the stack's own."""
+        brought = self._plan.environment.get("MEMCUBE_TOKEN_KEYS")
+        if room != self._plan.gateway or brought or self._stack.token_keys is None:
+            return {}
+        return {"MEMCUBE_TOKEN_KEYS": self._stack.token_keys}
+
+    def _agents_environment(self, room: str) -> dict[str, str]:
+        """What the gateway needs to let agents in; a NATS of one's own brings it in the gateway's own environment."""
+        if self._nats is None or room != self._plan.gateway:
+            return {}
+        return {
+            "MEMCUBE_NATS_CALLOUT_URL": self._nats.callout_url,
+            "MEMCUBE_NATS_SYSTEM_URL": self._nats.system_url,
+            "MEMCUBE_NATS_CALLOUT_SEED": self._nats.callout_seed,
         }
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import secrets
-from collections.abc import Mapping
+from collections.abc import AsyncGenerator, Mapping
 from urllib.parse import quote, urlsplit, urlunsplit
 
 import asyncpg
@@ -12,32 +13,40 @@ import nats
 from nats.js.errors import NotFoundError
 
 from memcube_common.db.migrate import migrate
+from memcube_common.db.refusals import refusals
 from memcube_common.ids import is_project_slug, new_id
-from memcube_common.security.keys import key_hash, new_key
+from memcube_common.security.emails import email_key, normal_email
+from memcube_common.security.keys import key_hash, key_prefix, new_key
 from memcube_common.streams import streams
 
 ROOMS = ("gateway", "ingestion", "embedding", "scheduling", "marketplace", "lifecycle")
 
 _MAY_BECOME: Mapping[str, tuple[str, ...]] = {
-    "gateway": ("memcube_user", "memcube_anon", "memcube_worker"),
+    "gateway": ("memcube_user", "memcube_anon", "memcube_doorkeeper", "memcube_worker"),
     "ingestion": ("memcube_worker", "memcube_relay"),
     "embedding": ("memcube_worker",),
     "scheduling": ("memcube_user", "memcube_worker"),
     "marketplace": ("memcube_user", "memcube_worker"),
     "lifecycle": ("memcube_worker",),
 }
-_GROUPS = (
-    "memcube_user",
-    "memcube_anon",
-    "memcube_worker",
-    "memcube_relay",
-    "memcube_operator",
+_OWNED_BY_NARROW = (
     "memcube_search",
     "memcube_dispatch",
     "memcube_feed",
+    "memcube_governor",
+    "memcube_quota",
 )
-_OWNED_BY_NARROW = ("memcube_search", "memcube_dispatch", "memcube_feed")
+_GROUPS = (
+    "memcube_user",
+    "memcube_anon",
+    "memcube_doorkeeper",
+    "memcube_worker",
+    "memcube_relay",
+    "memcube_operator",
+    *_OWNED_BY_NARROW,
+)
 _PROVISIONING = 4713
+_AS_OPERATOR = "set local role memcube_operator; set local app.principal = 'operator'"
 
 
 async def provision(*, admin_dsn: str, nats_url: str, logins: Mapping[str, str], replicas: int = 1) -> None:
@@ -73,37 +82,78 @@ async def ensure_project(*, admin_dsn: str, project: str) -> str | None:
     """
     if not is_project_slug(project):
         raise ValueError("a project is named by 1-63 characters of a-z, 0-9 and '-', beginning with a letter or digit")
-    connection = await asyncpg.connect(admin_dsn, timeout=10)
-    try:
-        async with connection.transaction():
-            await connection.execute("set local role memcube_operator")
-            made = await connection.fetchval(
-                "insert into memcube.projects (id) values ($1) on conflict do nothing returning id", project
-            )
-            if made is None:
-                return None
-            return await _add_key(connection, project)
-    finally:
-        await connection.close(timeout=5)
+    async with _as_operator(admin_dsn) as connection:
+        made = await connection.fetchval(
+            "insert into memcube.projects (id) values ($1) on conflict do nothing returning id", project
+        )
+        return None if made is None else await _add_key(connection, project)
 
 
 async def new_project_key(*, admin_dsn: str, project: str) -> str:
     """Another development key for a project that exists: the way back for who lost the first."""
+    async with _as_operator(admin_dsn) as connection:
+        return await _add_key(connection, project)
+
+
+async def first_owner(*, admin_dsn: str, project: str, email: str, name: str, handle: str, password: str) -> bool:
+    """Make the account that owns `project`, with the right to make projects; False where the project has an owner.
+
+    The project is made if it is not there. password: its argon2id hash as a PHC string, never the password.
+    Raises Conflict where the e-mail has an account or the handle is taken.
+    """
+    async with _as_operator(admin_dsn) as connection:
+        await connection.execute("insert into memcube.projects (id) values ($1) on conflict do nothing", project)
+        await connection.execute("select memcube.lock_members($1)", project)
+        owned = await connection.fetchval(
+            "select true from memcube.members where project_id = $1 and role = 'OWNER' limit 1", project
+        )
+        if owned:
+            return False
+        account = new_id()
+        with refusals(conflict="There is an account with this e-mail already."):
+            await connection.execute(
+                "insert into memcube.accounts (id, email, email_key, name, password, may_create_projects)"
+                " values ($1, $2, $3, $4, $5, true)",
+                account,
+                normal_email(email),
+                email_key(email),
+                name,
+                password,
+            )
+        with refusals(conflict=f"The handle '{handle}' is taken in this project."):
+            await connection.execute(
+                "insert into memcube.members (project_id, account_id, handle, role, created_by)"
+                " values ($1, $2, $3, 'OWNER', 'operator')",
+                project,
+                account,
+                handle,
+            )
+        return True
+
+
+@contextlib.asynccontextmanager
+async def _as_operator(admin_dsn: str) -> AsyncGenerator[asyncpg.Connection[asyncpg.Record]]:
+    """A transaction of the administrator in the operator's role: what he may do at the terminal, and no more."""
     connection = await asyncpg.connect(admin_dsn, timeout=10)
     try:
         async with connection.transaction():
-            await connection.execute("set local role memcube_operator")
-            return await _add_key(connection, project)
+            await connection.execute(
+                "set local role memcube_operator; set local app.principal = 'operator'; "
+                "set local app.source = 'terminal'"
+            )
+            yield connection
     finally:
         await connection.close(timeout=5)
 
 
 async def _add_key(connection: asyncpg.Connection[asyncpg.Record], project: str) -> str:
-    key = new_key()
+    key = new_key("secret")
     await connection.execute(
-        "insert into memcube.api_keys (project_id, id, name, role, hash) values ($1, $2, 'development', 'SERVICE', $3)",
+        "insert into memcube.api_keys (project_id, id, name, role, kind, prefix, hash, created_by)"
+        " values ($1, $2, 'development', 'SERVICE', 'secret', $3, $4, 'operator')",
         project,
         new_id(),
+        key_prefix(key),
         key_hash(key),
     )
     return key

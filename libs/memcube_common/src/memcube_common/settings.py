@@ -2,10 +2,25 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
+from urllib.parse import unquote, urlsplit
 
-from pydantic import Field, SecretStr
+from pydantic import AfterValidator, Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from memcube_common.security.strength import weakness_of_password
+
+
+def _protected(url: SecretStr) -> SecretStr:
+    """Refuse an address whose password anybody would guess; one without any signs in by other means."""
+    password = urlsplit(url.get_secret_value()).password
+    if password is not None and (weakness := weakness_of_password(unquote(password))) is not None:
+        raise ValueError(f"the password in it {weakness}")
+    return url
+
+
+ServerUrl = Annotated[SecretStr, AfterValidator(_protected)]
+"""A server's address with credentials inside: the password must be at least 16 characters and no example."""
 
 
 class RoomSettings(BaseSettings):
@@ -13,8 +28,8 @@ class RoomSettings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="MEMCUBE_", frozen=True, extra="ignore", hide_input_in_errors=True)
 
-    postgres_dsn: SecretStr = Field(description="Postgres of this room's own login role.")
-    nats_url: SecretStr = Field(description="NATS server, with credentials inside the URL.")
+    postgres_dsn: ServerUrl = Field(description="Postgres of this room's own login role.")
+    nats_url: ServerUrl = Field(description="NATS server, with credentials inside the URL.")
     http_host: str = Field(default="127.0.0.1", description="Address the room listens on; loopback unless told.")
     http_port: int = Field(default=0, ge=0, le=65535, description="Port the room listens on; 0 picks a free one.")
     log_level: Literal["debug", "info", "warning", "error"] = Field(default="info", description="Least level logged.")

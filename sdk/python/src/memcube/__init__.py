@@ -1,6 +1,7 @@
 """The MemCube client: memories for agents, over HTTP (`MemCubeClient`) and NATS (`memcube.bus.AgentConnection`)."""
 
 from memcube.client import MemCubeClient
+from memcube.credential import Account, Session
 from memcube.errors import (
     Conflict,
     FieldError,
@@ -23,6 +24,7 @@ from memcube.models import Change, Embedding, Found, FoundMemory, ImportResult, 
 from memcube.patience import Patience
 
 __all__ = [
+    "Account",
     "Change",
     "Conflict",
     "Embedding",
@@ -43,6 +45,7 @@ __all__ = [
     "Patience",
     "Receipt",
     "Reset",
+    "Session",
     "TooLarge",
     "TooManyRequests",
     "Unavailable",

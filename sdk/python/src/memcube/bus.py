@@ -1,32 +1,36 @@
-"""Agents on NATS: publish what was learned, and hear what became of it."""
+"""Agents on NATS: publish what was learned, hear what became of it, follow what changes, and ask."""
 
 from __future__ import annotations
 
 import asyncio
-import json
 import re
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import Any, Final, Literal, Self
 from uuid import UUID
 
-import nats
 import nats.errors
 import nats.js.errors
-from nats.aio.client import Client
 from pydantic import ValidationError
 
 from memcube.bodies import encoded, insight_body
-from memcube.errors import Invalid, MemCubeError, NotSignedIn, TooLarge, Unavailable, Unreachable
-from memcube.models import Published, ReceiptNews
+from memcube.errors import (
+    Invalid,
+    MemCubeError,
+    NotAllowed,
+    NotSignedIn,
+    TooLarge,
+    TooManyRequests,
+    Unavailable,
+    Unreachable,
+)
+from memcube.link import Key, Link
+from memcube.models import Found, Published, QueryAnswer, ReceiptNews
+from memcube.news import ChangeStream, Pulled, ReceiptStream, Start
 from memcube.patience import Patience
 
-if TYPE_CHECKING:
-    from nats.aio.msg import Msg
-    from nats.aio.subscription import Subscription
-    from nats.js import JetStreamContext
-
-__all__ = ["AgentConnection", "NotAllPublished", "Published", "ReceiptNews", "ReceiptStream"]
+__all__ = ["AgentConnection", "ChangeStream", "NotAllPublished", "Published", "ReceiptNews", "ReceiptStream"]
 
 STREAM: Final = "INSIGHTS"
 PUBLISH_SECONDS: Final = 5.0
@@ -57,14 +61,17 @@ class AgentConnection:
     """One agent's connection to the bus of a project.
 
     ```python
-    async with AgentConnection("nats://…@127.0.0.1:4222", project="demo", agent="builder") as agent:
+    async with AgentConnection("nats://127.0.0.1:4222", project="demo", agent="builder", key="mc_sec_…") as agent:
         async with agent.receipts() as receipts:
             sent = await agent.publish_insight("The cache must be warmed before the first deploy.")
             async for news in receipts:
                 print(news.type, news.receipt_id == sent.id)
     ```
 
-    nats_url: with credentials inside. project: a slug. agent: 1-64 characters of A-Z, a-z, 0-9, '_' and '-'.
+    nats_url: the server's address. project: a slug. agent: 1-64 characters of A-Z, a-z, 0-9, '_' and '-': your own
+    name in the project, or any where the key's role is OWNER, ADMIN or SERVICE. key: a project key or an access token,
+    or a function that returns the one that is good now. Without `key`, nats_url holds the credentials of a user of the
+    house's own account: that one publishes and hears receipts, nothing else.
     publish_timeout: seconds to wait for one acknowledgement. patience: how long a publish is tried again; a NATS
     cluster may need 7 s for a new leader, so at least 15 s are advised.
 
@@ -77,6 +84,7 @@ class AgentConnection:
         *,
         project: str,
         agent: str,
+        key: Key | None = None,
         publish_timeout: float = PUBLISH_SECONDS,
         patience: Patience | None = None,
     ) -> None:
@@ -86,55 +94,22 @@ class AgentConnection:
             raise ValueError("agent: 1-64 characters of A-Z, a-z, 0-9, '_' and '-', not beginning with '-'")
         self.project = project
         self.agent = agent
-        self._url = nats_url
         self._publish_timeout = publish_timeout
         self._patience = patience or Patience()
-        self._client = Client()
-        self._jetstream: JetStreamContext | None = None
+        self._link = Link(nats_url, project=project, agent=agent, key=key, seconds=publish_timeout)
+        self._opened = False
 
     async def open(self) -> None:
         """Connect, waiting for the server at most as long as patience lasts.
 
         Raises Unreachable where no server answers, NotSignedIn where it refuses the credentials.
         """
-        refused = asyncio.Event()
-
-        async def noticed(error: Exception) -> None:
-            if isinstance(error, nats.errors.AuthorizationError) or "Authorization Violation" in str(error):
-                refused.set()
-
-        connecting = asyncio.ensure_future(
-            self._client.connect(
-                self._url,
-                name=f"memcube-agent-{self.agent}",
-                connect_timeout=max(1, int(self._publish_timeout)),
-                max_reconnect_attempts=-1,
-                reconnect_time_wait=0.5,  # pyright: ignore[reportArgumentType]
-                error_cb=noticed,
-            )
-        )
-        refusal = asyncio.ensure_future(refused.wait())
-        try:
-            within = max(self._patience.total, self._publish_timeout)
-            await asyncio.wait({connecting, refusal}, timeout=within, return_when=asyncio.FIRST_COMPLETED)
-            if refused.is_set():
-                raise NotSignedIn("the NATS server refuses these credentials")
-            if not connecting.done():
-                raise Unreachable("no answer from the NATS server")
-            connecting.result()
-        except (OSError, nats.errors.Error) as error:
-            raise Unreachable(f"no answer from the NATS server ({type(error).__name__})") from None
-        finally:
-            refusal.cancel()
-            if not connecting.done():
-                connecting.cancel()
-                await asyncio.gather(connecting, return_exceptions=True)
-                await self._client.close()
-        self._jetstream = self._client.jetstream(timeout=self._publish_timeout)
+        await self._link.open(max(self._patience.total, self._publish_timeout))
+        self._opened = True
 
     async def close(self) -> None:
         """Close the connection; what was acknowledged is safe."""
-        await self._client.close()
+        await self._link.close()
 
     async def publish_insight(
         self,
@@ -203,10 +178,48 @@ class AgentConnection:
         state: `stored`, `searchable`, `failed`, `parked`, or `*` for all. What happens while nobody listens is not
         repeated here; ask the gateway for a receipt.
         """
-        return ReceiptStream(self._client, f"memcube.{self.project}.receipt.v1.{state}.{self.agent}")
+        return ReceiptStream(self._link, f"memcube.{self.project}.receipt.v1.{state}.{self.agent}", state)
+
+    def changes(self, start: Start = "resume") -> ChangeStream:
+        """The project's changes as far as this agent may hear of them, and what becomes of its own insights.
+
+        start: `resume` goes on behind what this agent heard last, and begins now the first time; `new`, `all` (the last
+        30 days) or a moment begin there. Every connection of the same agent takes from the same place: each change
+        goes to one of them. A place nobody comes back to is forgotten after seven days.
+
+        Raises NotAllowed, when it is opened, for a key whose role may not follow.
+        """
+        self._must_be_agent()
+        return ChangeStream(Pulled(self._link, "changes", start))
+
+    async def query(
+        self,
+        text: str | None = None,
+        *,
+        tags: Sequence[str] | None = None,
+        mode: Literal["hybrid", "semantic", "keyword"] | None = None,
+        limit: int | None = None,
+        as_of: datetime | str | None = None,
+        timeout: float = 5.0,
+    ) -> Found:
+        """Find memories, best first; see `Memories.query`. Raises Invalid, Unavailable, Unreachable."""
+        self._must_be_agent()
+        moment = as_of.isoformat() if isinstance(as_of, datetime) else as_of
+        given = {"text": text, "tags": None if tags is None else list(tags), "mode": mode, "limit": limit}
+        body = {name: value for name, value in (given | {"as_of": moment}).items() if value is not None}
+        said = await self._link.ask("query", encoded(body), timeout=timeout)
+        try:
+            answer = QueryAnswer.model_validate(said)
+        except ValidationError:
+            raise Unavailable("the answer could not be read") from None
+        return Found(answer.memories, mode=answer.mode, degraded=answer.degraded, took_ms=answer.took_ms)
+
+    def _must_be_agent(self) -> None:
+        if not self._link.is_agent:
+            raise NotAllowed("this needs a connection that was opened with `key`")
 
     async def _publish(self, body: dict[str, Any]) -> Published:
-        if self._jetstream is None:
+        if not self._opened:
             raise RuntimeError("the connection is not open: use `async with` or `await open()`")
         body.pop("agent_id", None)
         identity = UUID(str(body["id"]))
@@ -218,7 +231,7 @@ class AgentConnection:
         while True:
             attempt += 1
             try:
-                ack = await self._jetstream.publish(
+                ack = await self._link.client.jetstream(timeout=self._publish_timeout).publish(
                     subject,
                     payload,
                     timeout=self._publish_timeout,
@@ -226,59 +239,14 @@ class AgentConnection:
                     headers={"Nats-Msg-Id": str(identity)},
                 )
                 return Published(id=identity, sequence=ack.seq, duplicate=bool(ack.duplicate))
+            except NotSignedIn as error:
+                failure = error
             except Exception as error:
                 failure = _what_next(error)
             pause = self._patience.pause(attempt, failure.after)
             if not isinstance(failure, Unavailable) or clock() + pause > give_up:
                 raise failure
             await asyncio.sleep(pause)
-
-    async def __aenter__(self) -> Self:
-        await self.open()
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self.close()
-
-
-class ReceiptStream:
-    """Receipts as they come. `async with` listens from that moment on; `async for` alone from its first step."""
-
-    def __init__(self, client: Client, subject: str) -> None:
-        self._client = client
-        self._subject = subject
-        self._subscription: Subscription | None = None
-
-    async def open(self) -> None:
-        """Begin to listen; when this returns, the server knows of it."""
-        if self._subscription is None:
-            self._subscription = await self._client.subscribe(self._subject)
-            await self._client.flush()
-
-    async def close(self) -> None:
-        """Stop listening."""
-        if self._subscription is not None and not self._client.is_closed:
-            await self._subscription.unsubscribe()
-        self._subscription = None
-
-    def __aiter__(self) -> AsyncIterator[ReceiptNews]:
-        return self
-
-    async def __anext__(self) -> ReceiptNews:
-        await self.open()
-        assert self._subscription is not None
-        while True:
-            try:
-                message: Msg = await self._subscription.next_msg(timeout=None)
-            except (nats.errors.ConnectionClosedError, nats.errors.BadSubscriptionError):
-                raise StopAsyncIteration from None
-            try:
-                said = json.loads(message.data)
-                return ReceiptNews.model_validate({"type": ".".join(message.subject.split(".")[2:5]), **said})
-            except (ValueError, TypeError, ValidationError):
-                continue
 
     async def __aenter__(self) -> Self:
         await self.open()
@@ -297,6 +265,10 @@ def _what_next(error: Exception) -> MemCubeError:
             return TooLarge("an insight may take at most 256 KiB on the bus")
         case nats.js.errors.APIError() if error.err_code == 10054:
             return TooLarge("an insight may take at most 256 KiB on the bus")
+        case nats.js.errors.APIError() if error.code == 403:
+            return NotAllowed("this key may not publish insights")
+        case nats.js.errors.APIError() if error.code == 429:
+            return TooManyRequests("this key or project publishes more often than its limit allows")
         case nats.js.errors.APIError() if error.code is not None and error.code < 500:
             return Invalid(f"the stream refuses this insight ({error.err_code})")
         case nats.errors.AuthorizationError():

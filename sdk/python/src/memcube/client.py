@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
+from memcube.auth import Auth
 from memcube.changes import QUIET_SECONDS, follow, newest_position
 from memcube.insights import Insights
 from memcube.memories import Memories
 from memcube.models import Change, Reset
 from memcube.patience import Patience
 from memcube.receipts import Receipts
-from memcube.transport import Transport
+from memcube.transport import Method, Transport
 
 _PROJECT = re.compile(r"[a-z0-9][a-z0-9-]{0,62}\Z")
 
@@ -30,10 +31,10 @@ class MemCubeClient:
             print(memory.score, memory.content)
     ```
 
-    url: the gateway's address. key: a key of the project. project: its slug; $MEMCUBE_PROJECT if not given, else
-    "demo". timeout: seconds one attempt may take. patience: how long a call is tried again while the server is away
-    or busy. A call has its effect at most once, however often it is tried: every POST carries an Idempotency-Key,
-    and ids are made here.
+    url: the gateway's address. key: a key of the project; without one, sign in first: `client.auth`. project: its
+    slug; $MEMCUBE_PROJECT if not given, else "demo". timeout: seconds one attempt may take. patience: how long a call
+    is tried again while the server is away or busy. A call has its effect at most once, however often it is tried:
+    every POST carries an Idempotency-Key, and ids are made here.
 
     One client serves many tasks of one event loop. Close it with `async with` or `aclose()`.
     Raises ValueError for an address without a scheme and for a project that is no slug.
@@ -42,7 +43,7 @@ class MemCubeClient:
     def __init__(
         self,
         url: str,
-        key: str,
+        key: str | None = None,
         project: str | None = None,
         *,
         timeout: float = 15.0,
@@ -53,6 +54,7 @@ class MemCubeClient:
             raise ValueError("project: 1-63 characters of a-z, 0-9 and '-', beginning with a letter or digit")
         self.project = project
         self._transport = Transport(url, key, project, timeout=timeout, patience=patience or Patience())
+        self.auth = Auth(self._transport)
         self.insights = Insights(self._transport)
         self.receipts = Receipts(self._transport)
         self.memories = Memories(self._transport)
@@ -75,6 +77,13 @@ class MemCubeClient:
         Interruptions are waited out; raises NotSignedIn, NotAllowed or NotFound where waiting cannot help.
         """
         return follow(self._transport, after=after, event=event, quiet=quiet)
+
+    async def ask(self, method: Method, path: str, body: Mapping[str, Any] | None = None) -> Any:
+        """What any other route of the project answers, as JSON: `await client.ask("GET", "members")`.
+
+        Raises the MemCubeError the server names; Unreachable or Unavailable when patience ends.
+        """
+        return await self._transport.request(method, path, body)
 
     async def position(self) -> int:
         """The newest position of the change feed: what happens from now on comes behind it.

@@ -92,7 +92,7 @@ class Conflict(MemCubeError):
 
 
 class NotSignedIn(MemCubeError):
-    """The server does not know this key."""
+    """The server does not know this key, or the session is over."""
 
     usual_code = "not_signed_in"
 

@@ -145,7 +145,7 @@ class Reset(Answer):
 
 
 class Published(Answer):
-    """An insight is durable in the stream: its id (its receipt's id too), and its place there.
+    """An insight is durable in the stream: its id (its receipt's id too), and its place there (0: not told to agents).
 
     duplicate: the server had it already, from an earlier attempt.
     """

@@ -15,26 +15,39 @@ from httpx_sse import EventSource
 from pydantic import BaseModel, ValidationError
 
 from memcube.bodies import encoded, new_id
-from memcube.errors import FieldError, MemCubeError, Unavailable, UnexpectedAnswer, Unreachable, kind_of
+from memcube.credential import Credential, Session
+from memcube.errors import (
+    FieldError,
+    MemCubeError,
+    NotSignedIn,
+    Unavailable,
+    UnexpectedAnswer,
+    Unreachable,
+    kind_of,
+)
 from memcube.patience import Patience
 
 A = TypeVar("A", bound=BaseModel)
+Method = Literal["GET", "POST", "PATCH", "DELETE"]
 CONNECT_SECONDS = 5.0
+RENEW_PATIENCE = 8.0  # seconds: after ten the server takes a refresh token that comes again for stolen
 
 
 class Transport:
     """Requests to one project of one gateway; safe to use from many tasks of one event loop at once."""
 
-    def __init__(self, url: str, key: str, project: str, *, timeout: float, patience: Patience) -> None:
+    def __init__(self, url: str, key: str | None, project: str, *, timeout: float, patience: Patience) -> None:
         address = httpx.URL(url)
         if address.scheme not in {"http", "https"} or not address.host:
             raise ValueError("url: an address such as https://memcube.example.com is needed")
         self.patience = patience
         self.project = project
+        self.credential = Credential(key)
         self._timeout = timeout
+        self._root = str(address.join(f"{address.path.rstrip('/')}/v1/"))
         self._http = httpx.AsyncClient(
-            base_url=address.join(f"{address.path.rstrip('/')}/v1/projects/{project}/"),
-            headers={"Authorization": f"Bearer {key}", "User-Agent": "memcube-python"},
+            base_url=f"{self._root}projects/{project}/",
+            headers={"User-Agent": "memcube-python"},
             trust_env=not _is_loopback(address.host),
         )
 
@@ -58,6 +71,57 @@ class Transport:
         extra_seconds: how long the server may hold the answer back by itself.
         Raises the MemCubeError the server names; Unreachable or Unavailable when patience ends.
         """
+        response = await self._exchange(
+            method, path, body=body, params=params, extra_seconds=extra_seconds, patience=patience
+        )
+        return _understood(answer, response)
+
+    async def request(self, method: Method, path: str, body: Mapping[str, Any] | None) -> Any:
+        """The JSON a route of the project answers, None where it answers nothing. Raises as `ask` does."""
+        response = await self._exchange(method, path, body=body)
+        if not response.content:
+            return None
+        try:
+            return response.json()
+        except ValueError:
+            raise UnexpectedAnswer(status=response.status_code) from None
+
+    async def sign_in(self, body: Mapping[str, str]) -> Session:
+        """A new session. Raises NotSignedIn, TooManyRequests."""
+        return _understood(Session, await self._exchange("POST", f"{self._root}auth/token", body=body, is_open=True))
+
+    async def sign_out(self) -> None:
+        """End the session that is shown."""
+        with contextlib.suppress(NotSignedIn):  # it is over already
+            await self._exchange("POST", f"{self._root}auth/logout")
+
+    async def _renewed(self, refresh_token: str) -> Session:
+        """The next pair of tokens. The same token again soon gets the same pair, so that trying again is safe."""
+        try:
+            response = await self._exchange(
+                "POST",
+                f"{self._root}auth/refresh",
+                body={"refresh_token": refresh_token},
+                patience=Patience(total=min(self.patience.total, RENEW_PATIENCE)),
+                is_open=True,
+            )
+        except NotSignedIn:
+            self.credential.drop()
+            raise
+        return _understood(Session, response)
+
+    async def _exchange(
+        self,
+        method: Method,
+        path: str,
+        *,
+        body: Mapping[str, Any] | None = None,
+        params: Mapping[str, str] | None = None,
+        extra_seconds: float = 0.0,
+        patience: Patience | None = None,
+        is_open: bool = False,
+    ) -> httpx.Response:
+        """A good answer, after as many attempts as `patience` allows. is_open: no credential is shown."""
         content = None if body is None else encoded(body)
         headers = {"Accept": "application/json"}
         if content is not None:
@@ -68,14 +132,16 @@ class Transport:
         clock = asyncio.get_running_loop().time
         give_up = clock() + patience.total
         attempt = 0
+        renewed = False
         while True:
             attempt += 1
+            shown = None if is_open else await self.credential.shown(self._renewed)
             try:
                 response = await self._http.request(
                     method,
                     path,
                     content=content,
-                    headers=headers,
+                    headers=headers if shown is None else {**headers, "Authorization": f"Bearer {shown}"},
                     params=params,
                     timeout=httpx.Timeout(self._timeout + extra_seconds, connect=CONNECT_SECONDS),
                 )
@@ -83,8 +149,11 @@ class Transport:
                 failure: MemCubeError = _unreachable(error)
             else:
                 if response.is_success:
-                    return _understood(answer, response)
+                    return response
                 failure = problem(response)
+                if isinstance(failure, NotSignedIn) and not renewed and self.credential.expire(shown):
+                    renewed = True
+                    continue
                 if not isinstance(failure, Unavailable):
                     raise failure
             pause = patience.pause(attempt, failure.after)
@@ -98,11 +167,13 @@ class Transport:
 
         Raises the MemCubeError the server names, Unreachable where the connection breaks.
         """
+        shown = await self.credential.shown(self._renewed)
+        authorization = {} if shown is None else {"Authorization": f"Bearer {shown}"}
         try:
             async with self._http.stream(
                 "GET",
                 path,
-                headers={"Accept": "text/event-stream", "Cache-Control": "no-store", **headers},
+                headers={"Accept": "text/event-stream", "Cache-Control": "no-store", **authorization, **headers},
                 timeout=httpx.Timeout(quiet, connect=CONNECT_SECONDS),
             ) as response:
                 if not response.is_success:

@@ -1,24 +1,34 @@
-"""Who comes in with which key, and how long their request may keep Postgres waiting."""
+"""Who comes in with which credential, and how long their request may keep Postgres waiting."""
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import time
 from collections import OrderedDict
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Hashable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Final
+from datetime import UTC, datetime
+from typing import Final, Generic, TypeVar
+from uuid import UUID
 
 from memcube_common.db import Database, Transaction
-from memcube_common.errors import NotSignedIn
+from memcube_common.errors import NotFound, NotSignedIn
 from memcube_common.ids import is_agent_name, is_project_slug
-from memcube_common.security.keys import is_well_formed, key_hash
+from memcube_common.security.grants import Grant
+from memcube_common.security.keys import is_key, is_well_formed, key_hash
 from memcube_common.security.principal import Principal
-from memcube_gateway import store
+from memcube_common.security.tokens import AccessTokens, Claims
+from memcube_gateway.credentials import store
+from memcube_gateway.credentials.domain import PRIVILEGED, CallerRole
+from memcube_gateway.credentials.store import FoundKey, Seat
 
-KEY_SECONDS: Final = 5.0
-STRANGER_SECONDS: Final = 1.0
-KEYS_MAX: Final = 10_000
+KNOWN_SECONDS: Final = 3.0
+UNKNOWN_SECONDS: Final = 1.0
+REMEMBERED_MAX: Final = 10_000
+BUS_PATIENCE: Final = 1.8
+
+V = TypeVar("V")
 
 
 class Patience:
@@ -47,64 +57,289 @@ class Patience:
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Who a key belongs to: `principal` is what the database sees, `agent` what insights are signed with."""
+    """Who a credential belongs to, in one project: `principal` is what the database sees.
+
+    credential: 'key:<id>' or 'session:<id>'. account: None for a key. expires_at: when the credential ends by itself.
+    """
 
     principal: Principal
-    agent: str
+    credential: str
+    expires_at: datetime | None
 
     @property
     def project(self) -> str:
         """The one project this caller is in."""
         return self.principal.project
 
+    @property
+    def handle(self) -> str:
+        """The caller's name inside the project."""
+        return self.principal.name
+
+    @property
+    def agent(self) -> str:
+        """What insights are signed with where they do not say."""
+        return self.principal.name
+
+    @property
+    def role(self) -> CallerRole:
+        """What the caller may do in the project."""
+        return self.principal.role
+
+    @property
+    def account(self) -> UUID | None:
+        """The caller's account, where it is one."""
+        return self.principal.account
+
+
+@dataclass(frozen=True, slots=True)
+class Holder:
+    """An account that is signed in, in no project."""
+
+    account: UUID
+    session: UUID
+    expires_at: datetime
+    source: str
+
+    @property
+    def credential(self) -> str:
+        """By what it came in."""
+        return f"session:{self.session}"
+
 
 class Door:
-    """Looks keys up and remembers them for five seconds at most: a revoked key is dead after that everywhere."""
+    """Looks credentials up and remembers what it found for three seconds at most, a miss for one.
 
-    def __init__(self, *, clock: Callable[[], float] = time.monotonic) -> None:
-        self._clock = clock
-        self._known: OrderedDict[tuple[str, bytes], tuple[Caller | None, float]] = OrderedDict()
+    What is revoked, removed or changed is therefore noticed at every gateway within three seconds of the next request.
+    clock: monotonic seconds. now: the time of day, which keys and tokens end by.
+    """
 
-    async def admit(self, db: Database, project: str, authorization: str | None, patience: Patience) -> Caller:
-        """The caller whose key opens `project`.
+    def __init__(
+        self,
+        db: Database,
+        tokens: AccessTokens,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        self._db = db
+        self._tokens = tokens
+        self._now = now
+        self._keys: _Remembered[FoundKey] = _Remembered(clock)
+        self._seats: _Remembered[Seat] = _Remembered(clock)
+        self._used: dict[str, datetime] = {}
+        self._accounts: _Remembered[UUID] = _Remembered(clock)
 
-        A key that is unknown, revoked or another project's, and a project that does not exist, answer alike: whoever
-        asks learns nothing about projects that are not theirs. Raises NotSignedIn, TryAgain.
+    async def admit(self, project: str, authorization: str | None, patience: Patience, address: str) -> Caller:
+        """The caller whose credential opens `project`.
+
+        A project that is not theirs and one that does not exist answer alike. Raises NotSignedIn where the credential
+        is none, unknown or over, NotFound where it is good and opens another project, TryAgain.
         """
-        scheme, _, key = (authorization or "").partition(" ")
-        key = key.strip()
-        if scheme.lower() != "bearer" or not is_well_formed(key):
-            raise NotSignedIn
-        hashed = key_hash(key)
-        remembered = self._known.get((project, hashed))
-        if remembered is not None and self._clock() < remembered[1]:
-            caller = remembered[0]
-        else:
-            caller = await self._look_up(db, project, hashed, patience) if is_project_slug(project) else None
-            self._remember(project, hashed, caller)
-        if caller is None:
-            raise NotSignedIn("This key does not open this project.")
-        return caller
+        return await self._caller(project, _bearer(authorization), patience, address)
+
+    async def admit_account(self, authorization: str | None, patience: Patience, address: str) -> Holder:
+        """The account whose access token this is; a project's key is none. Raises NotSignedIn, TryAgain."""
+        claims = self._tokens.verify(_bearer(authorization))
+        await self._seat(claims, "", patience)
+        return Holder(claims.account, claims.session, claims.expires_at, f"session:{claims.session} {address}")
+
+    async def authenticate(self, project: str, agent: str, secret: str) -> Grant | None:
+        """What the bearer of `secret` may do on the bus as `agent` of `project`; None for nothing.
+
+        OWNER, ADMIN and SERVICE may come under any agent's name, everybody else under their handle only; a publishable
+        key does not come to the bus. Raises TryAgain where Postgres is away.
+        """
+        if not is_agent_name(agent):
+            return None
+        try:
+            caller = await self._caller(project, secret, Patience(BUS_PATIENCE), "bus")
+        except (NotSignedIn, NotFound):
+            return None
+        if caller.role in ("", "PUBLIC") or (caller.role not in PRIVILEGED and agent != caller.handle):
+            return None
+        return Grant(project, agent, caller.role, caller.credential, caller.expires_at)
+
+    async def still_valid(self, grants: Iterable[Grant]) -> set[Grant]:
+        """Which of `grants`, given by whatever gateway, hold as they were given: same project and role, not over.
+
+        To be asked every second and a half or more often: what is remembered is three seconds old at most. Raises
+        TryAgain where Postgres is away.
+        """
+        return {grant for grant in grants if await self._holds(grant, Patience(BUS_PATIENCE))}
+
+    async def _holds(self, grant: Grant, patience: Patience) -> bool:
+        if grant.expires_at is not None and grant.expires_at <= self._now():
+            return False
+        kind, _, ident = grant.credential.partition(":")
+        try:
+            credential = UUID(ident)
+            if kind == "key":
+                caller = await self._by_key_id(grant.project, credential, patience)
+            else:
+                caller = await self._by_session(grant, credential, patience)
+        except (ValueError, NotSignedIn, NotFound):
+            return False
+        return caller.role == grant.role and (caller.role in PRIVILEGED or caller.handle == grant.agent)
+
+    def take_used_keys(self) -> Mapping[str, datetime]:
+        """The keys used since the last call, by hash, and when; for the job that notes it."""
+        used, self._used = self._used, {}
+        return used
 
     def forget_all(self) -> None:
-        """Look every key up anew."""
-        self._known.clear()
+        """Look every credential up anew."""
+        self._keys.clear()
+        self._seats.clear()
+        self._accounts.clear()
 
-    async def _look_up(self, db: Database, project: str, hashed: bytes, patience: Patience) -> Caller | None:
-        async with patience.transaction(db, Principal.stranger(project)) as tx:
-            key = await store.find_key(tx, project=project, key_hash=hashed)
-        if key is None:
-            return None
-        return Caller(
-            principal=Principal.user(project, f"key:{key.id}", key.role),
-            agent=key.name if is_agent_name(key.name) else "key",
+    async def _caller(self, project: str, secret: str, patience: Patience, address: str) -> Caller:
+        if not is_key(secret):
+            return await self._by_claims(project, self._tokens.verify(secret), patience, address)
+        if not is_well_formed(secret):
+            raise NotSignedIn
+        return await self._by_key(project, key_hash(secret), patience, address)
+
+    async def _by_key(self, project: str, hashed: str, patience: Patience, address: str) -> Caller:
+        async def look(patience: Patience) -> FoundKey | None:
+            async with patience.transaction(self._db, Principal.doorkeeper(lookup=hashed)) as tx:
+                return await store.find_key(tx, hashed=hashed)
+
+        key = await self._keys.get(hashed, look, patience)
+        if key is not None and (len(self._used) < REMEMBERED_MAX or hashed in self._used):
+            self._used[hashed] = self._now()
+        return self._opened(project, key, address)
+
+    async def _by_key_id(self, project: str, key_id: UUID, patience: Patience) -> Caller:
+        async def look(patience: Patience) -> FoundKey | None:
+            async with patience.transaction(self._db, Principal.doorkeeper(lookup=str(key_id))) as tx:
+                return await store.find_key_by_id(tx, project=project, key=key_id)
+
+        return self._opened(project, await self._keys.get((project, key_id), look, patience), "bus")
+
+    def _opened(self, project: str, key: FoundKey | None, address: str) -> Caller:
+        """Who comes in by `key`, if it is one and opens `project`. Raises NotSignedIn, NotFound."""
+        if key is None or (key.expires_at is not None and key.expires_at <= self._now()):
+            raise NotSignedIn
+        if key.project != project:
+            raise NotFound
+        credential = f"key:{key.id}"
+        handle = key.name if is_agent_name(key.name) else "key"
+        source = f"{credential} {address}"
+        if key.role == "PUBLIC":
+            principal = Principal.public(project, handle, source=source)
+        else:
+            principal = Principal.user(project, handle, key.role, source=source)
+        return Caller(principal, credential, key.expires_at)
+
+    async def _by_session(self, grant: Grant, session: UUID, patience: Patience) -> Caller:
+        async def look(patience: Patience) -> UUID | None:
+            async with patience.transaction(self._db, Principal.doorkeeper(lookup=str(session))) as tx:
+                return await store.find_session_account(tx, session=session)
+
+        account = await self._accounts.get(session, look, patience)
+        if account is None:
+            raise NotSignedIn
+        until = grant.expires_at or self._now()
+        return await self._by_claims(grant.project, Claims(account, session, until), patience, "bus")
+
+    async def _by_claims(self, project: str, claims: Claims, patience: Patience, address: str) -> Caller:
+        seat = await self._seat(claims, project if is_project_slug(project) else "", patience)
+        if seat.handle is None or seat.role is None:
+            raise NotFound
+        credential = f"session:{claims.session}"
+        principal = Principal.user(
+            project, seat.handle, seat.role, account=claims.account, source=f"{credential} {address}"
         )
+        return Caller(principal, credential, claims.expires_at)
 
-    def _remember(self, project: str, hashed: bytes, caller: Caller | None) -> None:
-        if len(project) > 63:
-            return
-        until = self._clock() + (KEY_SECONDS if caller is not None else STRANGER_SECONDS)
-        self._known[project, hashed] = (caller, until)
-        self._known.move_to_end((project, hashed))
-        while len(self._known) > KEYS_MAX:
-            self._known.popitem(last=False)
+    async def _seat(self, claims: Claims, project: str, patience: Patience) -> Seat:
+        """The account's place in `project`. Raises NotSignedIn where the session is over."""
+
+        async def look(patience: Patience) -> Seat | None:
+            keeper = Principal.doorkeeper(account=claims.account, project=project)
+            async with patience.transaction(self._db, keeper) as tx:
+                return await store.find_seat(tx, account=claims.account, session=claims.session, project=project)
+
+        def is_good(seat: Seat) -> bool:
+            return project == "" or seat.handle is not None
+
+        seat = await self._seats.get((project, claims.account, claims.session), look, patience, is_good)
+        if seat is None:
+            raise NotSignedIn
+        return seat
+
+
+class _Remembered(Generic[V]):
+    """What was looked up, for a while: good answers and misses apart, so that a flood of misses evicts no good one."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._good: OrderedDict[Hashable, tuple[V | None, float]] = OrderedDict()
+        self._missing: OrderedDict[Hashable, tuple[V | None, float]] = OrderedDict()
+        self._asking: dict[Hashable, asyncio.Future[V | None]] = {}
+        self._era = 0
+
+    async def get(
+        self,
+        name: Hashable,
+        look: Callable[[Patience], Awaitable[V | None]],
+        patience: Patience,
+        is_good: Callable[[V], bool] = lambda _: True,
+    ) -> V | None:
+        """The answer of `look`, or the one it gave a moment ago; its age counts from before it was asked for.
+
+        Many who want the same at once look once. Raises what `look` raises, to all of them.
+        """
+        found = self._good.get(name) or self._missing.get(name)
+        if found is not None and self._clock() < found[1]:
+            return found[0]
+        async with patience.spent():
+            asking = self._asking.get(name)
+            if asking is None:
+                asking = asyncio.ensure_future(self._ask(name, look, Patience(patience.left), is_good))
+                self._asking[name] = asking
+                asking.add_done_callback(lambda done: self._asked(name, done))
+            return await asyncio.shield(asking)
+
+    async def _ask(
+        self,
+        name: Hashable,
+        look: Callable[[Patience], Awaitable[V | None]],
+        patience: Patience,
+        is_good: Callable[[V], bool],
+    ) -> V | None:
+        asked, era = self._clock(), self._era
+        value = await look(patience)
+        if era != self._era:  # told to forget everything while it was looked up
+            return value
+        good = value is not None and is_good(value)
+        kept, other, seconds = (
+            (self._good, self._missing, KNOWN_SECONDS) if good else (self._missing, self._good, UNKNOWN_SECONDS)
+        )
+        other.pop(name, None)
+        kept[name] = (value, asked + seconds)
+        kept.move_to_end(name)
+        while len(kept) > REMEMBERED_MAX:
+            kept.popitem(last=False)
+        return value
+
+    def _asked(self, name: Hashable, done: asyncio.Future[V | None]) -> None:
+        if self._asking.get(name) is done:
+            del self._asking[name]
+        if not done.cancelled():
+            done.exception()  # whoever waited has heard it; nobody may be left to
+
+    def clear(self) -> None:
+        self._era += 1
+        self._asking.clear()
+        self._good.clear()
+        self._missing.clear()
+
+
+def _bearer(authorization: str | None) -> str:
+    scheme, _, secret = (authorization or "").partition(" ")
+    secret = secret.strip()
+    if scheme.lower() != "bearer" or not secret:
+        raise NotSignedIn
+    return secret

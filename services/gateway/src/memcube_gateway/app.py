@@ -7,7 +7,22 @@ from typing import TYPE_CHECKING, Any, cast
 
 from fastapi import FastAPI
 
-from memcube_gateway.routes import changes, insights, memories, pages, problems, projects, receipts, reference
+from memcube_gateway.routes import (
+    accounts,
+    auth,
+    changes,
+    governance,
+    insights,
+    keys,
+    members,
+    memories,
+    pages,
+    problems,
+    projects,
+    quotas,
+    receipts,
+    reference,
+)
 from memcube_gateway.routes.envelope import Envelope
 
 if TYPE_CHECKING:
@@ -25,7 +40,20 @@ def routed() -> FastAPI:
         redoc_url=None,
         openapi_url="/openapi.json",
     )
-    for part in (insights, receipts, memories, changes, projects, pages):
+    for part in (
+        insights,
+        receipts,
+        memories,
+        governance,
+        changes,
+        projects,
+        members,
+        keys,
+        accounts,
+        auth,
+        quotas,
+        pages,
+    ):
         application.include_router(part.router)
     problems.add_handlers(application)
     application.openapi = lambda: reference.describe(application)

@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from prometheus_client import CollectorRegistry, Histogram, ProcessCollector
+from prometheus_client import CollectorRegistry, Counter, Histogram, ProcessCollector
 
 from memcube_common import frame
 from memcube_common.bus import Bus
@@ -15,11 +15,15 @@ from memcube_common.db import Database
 from memcube_common.db.migrate import shake_hands
 from memcube_common.search.store import Sizes
 from memcube_common.security.principal import Principal
+from memcube_common.security.tokens import AccessTokens, TokenKeys
 from memcube_common.telemetry.health import Health
 from memcube_gateway.admission import Door
+from memcube_gateway.agents.opening import open_agents
 from memcube_gateway.clients import EmbeddingRoom
+from memcube_gateway.credentials.sessions import Desk
+from memcube_gateway.denials import Denials
 from memcube_gateway.handlers import Changes
-from memcube_gateway.jobs import forget_old_answers
+from memcube_gateway.jobs import forget_old_answers, note_denials, note_used_keys, write_denials
 from memcube_gateway.settings import GatewaySettings
 
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
@@ -31,6 +35,7 @@ class Meters:
 
     registry: CollectorRegistry
     requests: Histogram
+    denied: Counter
 
     @classmethod
     def fresh(cls) -> Meters:
@@ -46,6 +51,9 @@ class Meters:
                 registry=registry,
                 buckets=SECONDS,
             ),
+            Counter(
+                "memcube_denied", "Attempts that were refused, by the code of the answer.", ("code",), registry=registry
+            ),
         )
 
 
@@ -59,9 +67,11 @@ class Room:
     changes: Changes
     embedding: EmbeddingRoom
     door: Door
+    desk: Desk
     sizes: Sizes
     health: Health
     meters: Meters
+    denials: Denials
     clock: Callable[[], datetime]
 
 
@@ -86,27 +96,41 @@ async def open_room(settings: GatewaySettings) -> AsyncGenerator[Room]:
         )
         stack.push_async_callback(db.close)
         await frame.opened("schema", lambda: shake_hands(db))
+        keys = TokenKeys(settings.token_keys.get_secret_value())
+        tokens = AccessTokens(keys, issuer=settings.issuer)
+        door = Door(db, tokens)
+        desk = Desk.open(db, keys, tokens)
+        stack.callback(desk.passwords.close)
         bus = await Bus.open(settings.nats_url.get_secret_value(), name="gateway")
         stack.push_async_callback(bus.close)
         changes = Changes(db, bus)
         await changes.open()
         await stack.enter_async_context(frame.task(changes.run(), "changes"))
         await stack.enter_async_context(frame.task(forget_old_answers(db), "forget-old-answers"))
+        await stack.enter_async_context(frame.task(note_used_keys(db, door), "note-used-keys"))
+        denials = Denials()
+        stack.push_async_callback(write_denials, db, denials)
+        await stack.enter_async_context(frame.task(note_denials(db, denials), "note-denials"))
         stack.callback(changes.close)
 
         async def postgres_answers() -> None:
             async with db.transaction(Principal.worker("gateway"), deadline=1.5):
                 pass
 
-        yield Room(
+        room = Room(
             settings=settings,
             db=db,
             bus=bus,
             changes=changes,
             embedding=EmbeddingRoom(bus, timeout=settings.embed_within),
-            door=Door(),
+            door=door,
+            desk=desk,
             sizes=Sizes(),
             health=Health({"postgres": postgres_answers}, informing={"nats": bus.check}),
             meters=Meters.fresh(),
+            denials=denials,
             clock=now,
         )
+        agents = open_agents(room, authenticate=door.authenticate, still_valid=door.still_valid)
+        await stack.enter_async_context(agents)
+        yield room

@@ -1,21 +1,35 @@
-"""The door of every route inside a project: no key, no visit."""
+"""The door of every route: who may come in, and as whom."""
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import re
-from dataclasses import dataclass
-from typing import Annotated, Final, cast
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Annotated, Final, Protocol, cast
 
 from fastapi import Depends, Path
 from starlette.requests import Request
 
 from memcube_common.db import Transaction
-from memcube_common.errors import FieldError, Invalid
-from memcube_gateway.admission import Caller, Patience
-from memcube_gateway.room import Room
+from memcube_common.errors import FieldError, Invalid, NotAllowed, NotFound, NotSignedIn, TryAgain
+from memcube_gateway.admission import Caller, Holder, Patience
+from memcube_gateway.arrivals import arrival_of
 
+if TYPE_CHECKING:
+    from memcube_gateway.room import Room
+
+LOOK_AGAIN: Final = 1.5
+UNSEEN_MAX: Final = 5.0
 _IDEMPOTENCY_KEY: Final = re.compile(r"[\x21-\x7e]{1,255}\Z")
+
+
+class InRoom(Protocol):
+    """Whoever is here, the room is the same."""
+
+    @property
+    def room(self) -> Room: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +40,8 @@ class Visit:
     caller: Caller
     patience: Patience
     idempotency_key: str | None
+    authorization: str | None = field(default=None, repr=False)
+    address: str = "unknown"
 
     @property
     def project(self) -> str:
@@ -36,18 +52,118 @@ class Visit:
         """A transaction as the caller, within what is left of the request's patience. Raises TryAgain."""
         return self.patience.transaction(self.room.db, self.caller.principal)
 
+    async def until_shown_out(self) -> None:
+        """Return once the caller's credential does not open the project any more, or not as what it did.
 
-async def _visit(
+        Looks every second and a half at what the door remembers for three at most. While Postgres does not answer,
+        the caller stays for five seconds.
+        """
+        seen = time.monotonic()
+        while time.monotonic() - seen < UNSEEN_MAX:
+            await asyncio.sleep(LOOK_AGAIN)
+            patience = Patience(self.room.settings.answer_within)
+            try:
+                caller = await self.room.door.admit(self.project, self.authorization, patience, self.address)
+            except (NotSignedIn, NotFound):
+                return
+            except TryAgain:
+                continue
+            if (caller.role, caller.handle) != (self.caller.role, self.caller.handle):
+                return
+            seen = time.monotonic()
+
+
+@dataclass(frozen=True, slots=True)
+class Stranger:
+    """One request of somebody who shows no credential, or shows it in the body.
+
+    address: a printable IP address. network: what failures are counted for.
+    """
+
+    room: Room
+    patience: Patience
+    address: str
+    network: str
+
+
+@dataclass(frozen=True, slots=True)
+class AccountVisit:
+    """One request of an account, in no project."""
+
+    room: Room
+    holder: Holder
+    patience: Patience
+    address: str
+    network: str
+
+
+def _patience(room: Room) -> Patience:
+    return Patience(room.settings.answer_within)
+
+
+async def _anybody(
     request: Request, project: Annotated[str, Path(description="The project's slug.", examples=["demo"])]
 ) -> Visit:
-    room = cast(Room, request.app.state.room)
-    patience = Patience(room.settings.answer_within)
+    room = cast("Room", request.app.state.room)
+    patience = _patience(room)
     key = request.headers.get("idempotency-key")
     if key is not None and _IDEMPOTENCY_KEY.match(key) is None:
         raise Invalid(errors=[FieldError("Idempotency-Key", "must be 1-255 printable ASCII characters")])
-    caller = await room.door.admit(room.db, project, request.headers.get("authorization"), patience)
-    return Visit(room, caller, patience, key)
+    arrival = arrival_of(request.scope)
+    authorization = request.headers.get("authorization")
+    caller = await room.door.admit(project, authorization, patience, arrival.address)
+    request.state.caller = caller
+    arrival.admit(credential=caller.credential, project=caller.project)
+    return Visit(room, caller, patience, key, authorization, arrival.address)
 
+
+async def _visit(visit: Annotated[Visit, Depends(_anybody)]) -> Visit:
+    if visit.caller.role == "PUBLIC":
+        raise NotAllowed("A publishable key reads what is public: find memories and read one.")
+    return visit
+
+
+async def _account(visit: Annotated[Visit, Depends(_visit)]) -> Visit:
+    if visit.caller.account is None:
+        raise NotAllowed("This is for people: sign in with an account.")
+    return visit
+
+
+async def _owner(visit: Annotated[Visit, Depends(_account)]) -> Visit:
+    if visit.caller.role not in ("OWNER", "ADMIN"):
+        raise NotAllowed("This is for the project's OWNERs and ADMINs.")
+    return visit
+
+
+async def _stranger(request: Request) -> Stranger:
+    room = cast("Room", request.app.state.room)
+    arrival = arrival_of(request.scope)
+    return Stranger(room, _patience(room), arrival.address, arrival.network)
+
+
+async def _holder(request: Request) -> AccountVisit:
+    room = cast("Room", request.app.state.room)
+    patience = _patience(room)
+    arrival = arrival_of(request.scope)
+    holder = await room.door.admit_account(request.headers.get("authorization"), patience, arrival.address)
+    arrival.admit(credential=holder.credential, project="")
+    return AccountVisit(room, holder, patience, arrival.address, arrival.network)
+
+
+InPublicVisit = Annotated[Visit, Depends(_anybody)]
+"""A route that takes this lets in whoever holds a credential of the project in its path, publishable keys too."""
 
 InVisit = Annotated[Visit, Depends(_visit)]
-"""A route that takes this lets in only who holds a key of the project in its path."""
+"""A route that takes this lets in members and secret keys of the project in its path."""
+
+InMemberVisit = Annotated[Visit, Depends(_account)]
+"""A route that takes this lets in members, by an account."""
+
+InOwnerVisit = Annotated[Visit, Depends(_owner)]
+"""A route that takes this lets in OWNERs and ADMINs, by an account: no key manages members or keys."""
+
+InStrangerVisit = Annotated[Stranger, Depends(_stranger)]
+"""A route that takes this lets in everybody."""
+
+InAccountVisit = Annotated[AccountVisit, Depends(_holder)]
+"""A route that takes this lets in whoever is signed in."""

@@ -9,7 +9,8 @@ from typing import Final
 from starlette.responses import Response
 
 from memcube_common.db import Transaction
-from memcube_common.errors import KeyReused
+from memcube_common.errors import KeyReused, QuotaExceeded
+from memcube_common.quotas.store import announce_refusal
 from memcube_gateway import store
 from memcube_gateway.domain import request_hash
 from memcube_gateway.routes.door import Visit
@@ -37,8 +38,18 @@ async def once(
     """Run `effect` in a transaction and keep its answer (status, body) under the request's Idempotency-Key, if any.
 
     The same key with the same body finds the first answer, also while the first is still being made. Raises KeyReused
-    for another body, TryAgain where Postgres is away: nothing of the effect is kept then.
+    for another body, TryAgain where Postgres is away, QuotaExceeded: nothing of the effect is kept then.
     """
+    try:
+        return await _once(visit, route, body, effect)
+    except QuotaExceeded as refused:
+        await announce_refusal(visit.room.db, principal=visit.caller.principal, refused=refused)
+        raise
+
+
+async def _once(
+    visit: Visit, route: str, body: bytes, effect: Callable[[Transaction], Awaitable[tuple[int, bytes]]]
+) -> Answered:
     async with visit.transaction() as tx:
         if visit.idempotency_key is None:
             return Answered(*await effect(tx))

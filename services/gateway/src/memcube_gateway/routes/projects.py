@@ -1,4 +1,4 @@
-"""A project: what it is, and how much it holds."""
+"""Projects: made, listed, and how much each holds."""
 
 from __future__ import annotations
 
@@ -7,13 +7,18 @@ from typing import Final
 
 from fastapi import APIRouter
 from pydantic import Field, TypeAdapter
+from starlette.requests import Request
 from starlette.responses import Response
 
 from memcube_common.contracts.api import Answer
-from memcube_common.errors import NotFound
+from memcube_common.contracts.identity import MadeProject, Memberships, NewProject
+from memcube_common.errors import Conflict, FieldError, Invalid, NotAllowed, NotFound
+from memcube_common.security.principal import Principal
 from memcube_gateway import store
+from memcube_gateway.credentials import store as credentials
 from memcube_gateway.routes import reference
-from memcube_gateway.routes.door import InVisit
+from memcube_gateway.routes.bodies import parse, read_body
+from memcube_gateway.routes.door import InAccountVisit, InVisit
 from memcube_gateway.routes.once import JSON
 
 router = APIRouter(tags=["projects"])
@@ -32,6 +37,59 @@ class ProjectAnswer(Answer):
 
 
 _PROJECT: Final = TypeAdapter(ProjectAnswer)
+_NEW: Final = TypeAdapter(NewProject)
+_MADE: Final = TypeAdapter(MadeProject)
+_MINE: Final = TypeAdapter(Memberships)
+
+
+@router.get(
+    "/v1/projects",
+    operation_id="list_projects",
+    summary="The projects one is in",
+    response_model=Memberships,
+    responses=reference.problems(401, 503),
+)
+async def list_projects(visit: InAccountVisit) -> Response:
+    """By name, with the handle and role one has in each."""
+    async with visit.patience.transaction(visit.room.db, Principal.doorkeeper(account=visit.holder.account)) as tx:
+        mine = await credentials.list_memberships(tx, account=visit.holder.account)
+    return Response(_MINE.dump_json(Memberships.model_construct(projects=mine)), media_type=JSON)
+
+
+@router.post(
+    "/v1/projects",
+    operation_id="make_project",
+    summary="Make a project and be its owner",
+    status_code=201,
+    response_model=MadeProject,
+    responses=reference.problems(400, 401, 403, 408, 409, 413, 415, 422, 503),
+    openapi_extra=reference.body((NewProject,), {"one": {"id": "garden", "language": "english"}})
+    | reference.header(
+        "Idempotency-Key",
+        "Accepted and not kept: a repeat is answered 409, and the project is there.",
+        {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[\\x21-\\x7e]+$"},
+    ),
+)
+async def make_project(request: Request, visit: InAccountVisit) -> Response:
+    """For accounts that may; 409 where there is one of this name, which others are not told."""
+    given = parse(_NEW, await read_body(request, visit))
+    account = visit.holder.account
+    keeper = Principal.doorkeeper(account=account, project=given.id, source=visit.holder.source)
+    async with visit.patience.transaction(visit.room.db, keeper) as tx:
+        me = await credentials.read_account(tx, account=account)
+        if me is None or not me.may_create_projects:
+            raise NotAllowed("This account may not make projects.")
+        if not await credentials.is_language(tx, language=given.language):
+            raise Invalid(errors=[FieldError("language", "is no text search configuration here")])
+        made = await credentials.make_project(
+            tx, account=account, project=given.id, language=given.language, handle=given.handle
+        )
+    if made is None:
+        raise Conflict("There is a project of this name.")
+    answer = MadeProject.model_construct(
+        id=given.id, language=given.language, created_at=made, handle=given.handle, role="OWNER"
+    )
+    return Response(_MADE.dump_json(answer), 201, media_type=JSON)
 
 
 @router.get(

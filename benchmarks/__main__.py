@@ -19,9 +19,11 @@ import uvloop
 from benchmarks import (
     accept_http,
     add_one,
+    auth,
     embed,
     idle,
     machine,
+    policies,
     quality,
     query,
     report,
@@ -39,6 +41,8 @@ BENCHMARKS: Final[Mapping[str, ModuleType]] = {
     "embed": embed,
     "searchable": searchable,
     "query": query,
+    "policies": policies,
+    "auth": auth,
     "quality": quality,
 }
 PAGE: Final = CHECKOUT / "docs" / "performance.md"

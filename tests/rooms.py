@@ -18,6 +18,7 @@ from tests.fakes.embedder import FakeEmbedder
 from memcube_common.bus import Bus, Subscribers
 from memcube_common.contracts import subjects
 from memcube_common.contracts.events import InsightSubmitted
+from memcube_common.contracts.fields import DEFAULT_GOVERNANCE
 from memcube_common.db import Database
 from memcube_common.db.pool import Row
 from memcube_common.embedded import EmbeddedNats, EmbeddedPostgres
@@ -162,6 +163,6 @@ def an_insight(text: str, *, agent: str = "tester", tags: tuple[str, ...] = (), 
         evidence_refs=(),
         sentiment=None,
         priority="WARM",
-        governance="{}",
+        governance=DEFAULT_GOVERNANCE,
         metadata=metadata,
     )

@@ -46,7 +46,7 @@ class HouseWork:
 
     async def store_insights(self, project: str, ids: Sequence[UUID]) -> None:
         """Accepted insights become memories."""
-        async with self.db.transaction(Principal.worker("test", project)) as tx:
+        async with self.db.transaction(Principal.worker("embedding", project)) as tx:
             accepted = await insight_store.read_accepted(tx, project=project, ids=ids)
             memories = [insights.distil(insight, now=at) for insight, at in accepted]
             await store.insert_memories(tx, project=project, memories=memories)
@@ -54,12 +54,12 @@ class HouseWork:
 
     async def keep(self, project: str, memories: Sequence[NewMemory]) -> None:
         """Keep memories as they are."""
-        async with self.db.transaction(Principal.worker("test", project)) as tx:
+        async with self.db.transaction(Principal.worker("embedding", project)) as tx:
             await store.insert_memories(tx, project=project, memories=memories)
 
     async def embed(self, project: str, ids: Sequence[UUID]) -> int:
         """Give memories vectors of their hashed words; returns the model's generation."""
-        async with self.db.transaction(Principal.worker("test", project)) as tx:
+        async with self.db.transaction(Principal.worker("embedding", project)) as tx:
             generation = await store.register_model(tx, name="fake", dimensions=self.dimensions, fingerprint="fake")
             texts = await store.read_texts(tx, project=project, ids=ids)
             vectors = [

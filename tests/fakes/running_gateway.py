@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import contextlib
+import secrets
 from collections.abc import AsyncGenerator, Generator
 from dataclasses import dataclass
 from typing import Any, cast
@@ -41,6 +43,7 @@ async def running_gateway(database: HouseDatabase, **settings: Any) -> AsyncGene
     given: dict[str, Any] = {
         "postgres_dsn": SecretStr(database.dsn("gateway")),
         "nats_url": SecretStr(database.nats_url),
+        "token_keys": SecretStr(base64.urlsafe_b64encode(secrets.token_bytes(32)).rstrip(b"=").decode()),
         **settings,
     }
     async with open_room(GatewaySettings(**given)) as room:
@@ -50,6 +53,9 @@ async def running_gateway(database: HouseDatabase, **settings: Any) -> AsyncGene
             port=0,
             log_config=None,
             access_log=False,
+            server_header=False,
+            date_header=False,
+            proxy_headers=False,
             lifespan="off",
             ws="none",
             loop="none",

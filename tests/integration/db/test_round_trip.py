@@ -113,6 +113,13 @@ async def db(database: HouseDatabase) -> AsyncGenerator[Database]:
         yield await opened(database, "ingestion", stack)
 
 
+@pytest_asyncio.fixture(scope="module")
+async def readers(database: HouseDatabase) -> AsyncGenerator[Database]:
+    """The gateway's pool."""
+    async with contextlib.AsyncExitStack() as stack:
+        yield await opened(database, "gateway", stack)
+
+
 async def test_lists_of_text_come_back_from_postgres_as_they_were(db: Database) -> None:
     echo = Statement("echo", "Back again.", "select $1::text::text[]")
 
@@ -132,7 +139,9 @@ async def test_lists_of_text_come_back_from_postgres_as_they_were(db: Database) 
     await asyncio.to_thread(comes_back, Loop(asyncio.get_running_loop()))
 
 
-async def test_an_accepted_insight_is_kept_and_read_back_unchanged(db: Database, project: HouseProject) -> None:
+async def test_an_accepted_insight_is_kept_and_read_back_unchanged(
+    db: Database, readers: Database, project: HouseProject
+) -> None:
     @unhurried
     @given(insights)
     @example({"insight": "x" * 65_536, "metadata": {"": 0.0, "a": [1e308, 5e-324, -0.5, 2**63 - 1, -(2**63)]}})
@@ -154,6 +163,7 @@ async def test_an_accepted_insight_is_kept_and_read_back_unchanged(db: Database,
                 [(kept, _)] = await insights_store.read_accepted(tx, project=project.slug, ids=[identity])
                 memory = distil(insight, datetime.now(UTC))
                 assert await insert_memories(tx, project=project.slug, memories=[memory]) == {memory.id}
+            async with readers.transaction(Principal.user(project.slug, "bot", "SERVICE")) as tx:
                 read = (await read_memories(tx, project=project.slug, ids=[memory.id]))[memory.id]
             assert (kept.insight, kept.label, kept.tags) == (insight.insight, insight.label, insight.tags)
             assert (kept.evidence_refs, kept.memory_id) == (insight.evidence_refs, memory.id)

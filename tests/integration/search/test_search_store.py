@@ -16,6 +16,7 @@ import pytest_asyncio
 from pgvector import HalfVector
 from pgvector.asyncpg import register_vector
 from tests.fakes.house_work import HouseWork, memory
+from tests.plans import nodes, plans_of
 
 from memcube_common.db import Database, Statement, Transaction
 from memcube_common.memories import store as memories
@@ -76,7 +77,7 @@ async def big(database: HouseDatabase, house_work: HouseWork) -> Big:
         for n in range(MANY)
     ]  # fmt: skip
     vectors = {m.id: clustered(seed, centres) for m in kept}
-    worker = Principal.worker("test", project.slug)
+    worker = Principal.worker("embedding", project.slug)
     async with house_work.db.transaction(worker) as tx:
         generation = await memories.register_model(tx, name="fake", dimensions=DIMENSIONS, fingerprint="fake")
         await memories.insert_memories(tx, project=project.slug, memories=kept)
@@ -165,7 +166,8 @@ async def test_a_search_is_two_statements(reader: Database, big: Big, monkeypatc
     fetch = Transaction.fetch
 
     async def counting(tx: Transaction, statement: Statement, *args: Any) -> Sequence[Any]:
-        ran.append(statement.name)
+        if tx.principal.database_role == "memcube_user":  # a relay of another test may still be at work
+            ran.append(statement.name)
         return await fetch(tx, statement, *args)
 
     monkeypatch.setattr(Transaction, "fetch", counting)
@@ -174,7 +176,7 @@ async def test_a_search_is_two_statements(reader: Database, big: Big, monkeypatc
     for question in (asked(big, vector, text="w1 w2"), asked(big, vector), asked(big, None, text="w1 w2")):
         await find(reader, big, question, sizes)
 
-    assert ran == ["by_both_bits", "read_found", "by_both_exact", "read_found", "by_words", "read_found"]
+    assert ran == ["by_both", "read_found", "by_both", "read_found", "by_words", "read_found"]
     assert sizes.is_small(big.slug, big.generation) is True
 
 
@@ -193,50 +195,53 @@ async def test_the_size_of_a_project_is_remembered_for_a_while() -> None:
 
 @pytest_asyncio.fixture
 async def plan(database: HouseDatabase, big: Big) -> AsyncGenerator[Any]:
-    """How Postgres would run a statement for a reader of the big project."""
+    """Everything that Postgres ran for a statement of an agent of the big project, as text."""
     connection = await asyncpg.connect(
-        database.dsn("gateway"),
+        database.admin_dsn,
         server_settings={"search_path": "memcube, public", "plan_cache_mode": "force_custom_plan", "jit": "off"},
     )
     await register_vector(connection)
 
-    async def explain(statement: Statement, *args: Any) -> str:
+    async def explain(statement: Statement, *args: Any) -> list[dict[str, Any]]:
         async with connection.transaction():
             # Test rows are so narrow that reading all of a partition is cheap; real ones have 6 to 50 times the width.
-            await connection.execute("set local enable_seqscan = off")
-            await connection.execute(f"set local role memcube_user; set local app.project_id = '{big.slug}'")
-            return "\n".join(row[0] for row in await connection.fetch(f"explain {statement.sql}", *args))
+            await connection.execute(
+                f"set local enable_seqscan = off; set local app.project_id = '{big.slug}';"
+                "set local app.principal = 'somebody'; set local app.role = 'AGENT'"
+            )
+            plans = await plans_of(connection, statement, *args, role="memcube_user")
+            return [node for plan in plans for node in nodes(plan)]
 
     yield explain
     await connection.close()
 
 
+def relations(ran: list[dict[str, Any]], table: str) -> set[str]:
+    """The partitions of `table` that were read."""
+    return {node["Relation Name"] for node in ran if node.get("Relation Name", "").startswith(f"{table}_p")}
+
+
 async def test_bits_are_read_out_of_the_index_of_one_partition(big: Big, plan: Any) -> None:
     vector = HalfVector(big.vectors[big.kept[0].id])
 
-    shown = await plan(QUERIES["by_both_bits"], big.slug, None, ["rare"], 1, 100, vector, big.generation, False, 1, 400)
+    ran = await plan(QUERIES["by_both"], big.slug, None, ["rare"], 1, 100, vector, big.generation, False, 1, 400)
 
-    assert "Index Only Scan using memory_vectors_p" in shown
-    assert "Seq Scan on memory_vectors" not in shown
-    assert (
-        len({word for word in shown.split() if word.startswith("memory_vectors_p") and not word.endswith("pkey")}) == 1
-    )
+    assert "Index Only Scan" in {node["Node Type"] for node in ran if "memory_vectors_p" in node.get("Index Name", "")}
+    assert len(relations(ran, "memory_vectors")) == 1
+    assert not [node for node in ran if node["Node Type"] == "Seq Scan"]
 
 
 async def test_found_memories_are_read_by_key_from_one_partition(big: Big, plan: Any) -> None:
-    shown = await plan(QUERIES["read_found"], big.slug, [m.id for m in big.kept[:50]], None, 10)
+    ran = await plan(QUERIES["read_found"], big.slug, [m.id for m in big.kept[:50]], None, 10)
 
-    assert "memories_p" in shown
-    assert "Seq Scan" not in shown
-    assert "Sort" not in shown, "the order is the one given"
-    assert len({word for word in shown.split() if word.startswith("memories_p") and not word.endswith("pkey")}) == 1
+    assert len(relations(ran, "memories")) == len(relations(ran, "memory_payloads")) == 1
+    assert not [node for node in ran if node["Node Type"] == "Seq Scan"]
 
 
 async def test_the_newest_are_read_in_order(big: Big, plan: Any) -> None:
-    shown = await plan(QUERIES["newest"], big.slug, [], None, 10)
+    ran = await plan(QUERIES["newest"], big.slug, [], None, 10)
 
-    assert "created_at" in shown
-    assert "Seq Scan on memories" not in shown
+    assert not [node for node in ran if node["Node Type"] == "Seq Scan"]
 
 
 async def test_words_are_found_by_the_index(database: HouseDatabase, big: Big) -> None:

@@ -14,13 +14,16 @@ from memcube_common.testing.servers import HouseDatabase
 
 HOUSE = Path(__file__).parents[3]
 
-USER, ANON, WORKER, RELAY, OPERATOR = (f"memcube_{name}" for name in ("user", "anon", "worker", "relay", "operator"))
+USER, ANON, WORKER, RELAY, OPERATOR, KEEPER = (
+    f"memcube_{name}" for name in ("user", "anon", "worker", "relay", "operator", "doorkeeper")
+)
 
 ROLES: dict[str, tuple[str, ...]] = {
-    "memcube_common.search": (USER,),
+    "memcube_common.search": (USER, ANON),
     "memcube_common.memories": (WORKER,),
     "memcube_common.memories/insert_memories": (USER, WORKER),
-    "memcube_common.memories/read_memories": (USER, WORKER),
+    "memcube_common.memories/read_memories": (USER, ANON),
+    "memcube_common.memories/set_governance": (USER,),
     "memcube_common.insights": (WORKER,),
     "memcube_common.insights/accept_insights": (USER,),
     "memcube_common.insights/queue_insights": (USER, WORKER),
@@ -34,8 +37,23 @@ ROLES: dict[str, tuple[str, ...]] = {
     "memcube_common.mailbox/move_placed": (RELAY,),
     "memcube_common.mailbox/read_placed": (RELAY,),
     "memcube_gateway": (USER,),
-    "memcube_gateway/find_key": (ANON,),
+    "memcube_gateway.credentials": (KEEPER,),
+    "memcube_gateway.credentials/list_members": (USER,),
+    "memcube_gateway.credentials/find_member": (USER,),
+    "memcube_gateway.credentials/change_role": (USER,),
+    "memcube_gateway.credentials/remove_member": (USER,),
+    "memcube_gateway.credentials/list_invitations": (USER,),
+    "memcube_gateway.credentials/insert_invitation": (USER,),
+    "memcube_gateway.credentials/withdraw_invitation": (USER,),
+    "memcube_gateway.credentials/list_keys": (USER,),
+    "memcube_gateway.credentials/find_key_role": (USER,),
+    "memcube_gateway.credentials/insert_key": (USER,),
+    "memcube_gateway.credentials/revoke_key": (USER,),
+    "memcube_gateway.credentials/read_events": (USER,),
     "memcube_gateway/forget_answers": (WORKER,),
+    "memcube_gateway/note_denials": (WORKER,),
+    "memcube_common.quotas": (USER, WORKER),
+    "memcube_common.quotas/set_quota": (OPERATOR,),
     "memcube_lifecycle": (WORKER,),
     "memcube_cli": (OPERATOR,),
 }

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from memcube_common.contracts.api import ImportedMemory, Receipt
 from memcube_common.contracts.fields import ReceiptState
-from memcube_gateway.domain import RecentChanges, frame, imported, is_settled
+from memcube_common.governance.domain import Access
+from memcube_gateway.domain import Framed, RecentChanges, frame, imported, is_settled
 from memcube_gateway.routes.changes import greet
 from memcube_gateway.store import FeedEnds
 
@@ -89,10 +90,11 @@ def test_recent_changes_are_consecutive_whatever_arrives(arriving: list[int], si
     recent = RecentChanges(0, size=size)
     for position in arriving:
         before = recent.head
-        outcome = recent.offer(position, b"%d" % position)
+        outcome = recent.offer(Framed(position, b"%d" % position, Access()))
         assert outcome == ("known" if position <= before else "taken" if position == before + 1 else "gap")
 
     for position in range(recent.head + 2):
-        frames = recent.after(position)
+        changes = recent.after(position)
+        frames = None if changes is None else [change.frame for change in changes]
         expected = [b"%d" % number for number in range(position + 1, recent.head + 1)]
         assert frames == expected if len(expected) <= size else frames is None

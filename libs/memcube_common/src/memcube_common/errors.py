@@ -75,6 +75,20 @@ class Conflict(MemCubeError):
     title = "Conflict"
 
 
+class Frozen(Conflict):
+    """This memory is frozen: an OWNER or ADMIN must unfreeze it before it can change."""
+
+    code = "memory_frozen"
+    title = "Frozen"
+
+
+class Held(Conflict):
+    """This memory is under legal hold: it cannot be removed before an OWNER or ADMIN ends the hold."""
+
+    code = "legal_hold"
+    title = "Under legal hold"
+
+
 class KeyReused(Unprocessable):
     """This Idempotency-Key was used before with another body."""
 
@@ -108,3 +122,29 @@ class TryAgain(MemCubeError):
     def __init__(self, detail: str | None = None, *, after: float = 1.0) -> None:
         super().__init__(detail)
         self.after = after
+
+
+class TooManyRequests(TryAgain):
+    """You ask more often than your limit allows; slow down."""
+
+    code = "too_many_requests"
+    status = 429
+    title = "Too many requests"
+
+
+class QuotaExceeded(MemCubeError):
+    """Your project has used up what it may hold or do.
+
+    403 (RFC 9110 15.5.4: understood and refused), because nothing else says that waiting does not help: 429 speaks of a
+    rate and asks to come again, 402 is reserved, 413 is about one body, 507 (WebDAV) would blame the server. A daily
+    resource is free again at midnight UTC, the others once something is deleted or the operator gives more.
+    """
+
+    code = "quota_exceeded"
+    status = 403
+    title = "Quota exceeded"
+
+    def __init__(self, resource: str, maximum: int) -> None:
+        super().__init__(f"This would exceed the project's quota of {maximum} {resource}.")
+        self.resource = resource
+        self.maximum = maximum

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import hashlib
 from collections import deque
+from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Final, Literal, assert_never
+from typing import Final, Literal, assert_never, cast
 from uuid import UUID
 
 import orjson
 
 from memcube_common.contracts.api import ImportedMemory, MemoryQuery, Receipt
 from memcube_common.contracts.fields import ReceiptState, governance_json
+from memcube_common.governance.domain import Access, Reader, may_read
 from memcube_common.ids import derive_external
 from memcube_common.insights.domain import Insight
 from memcube_common.memories.domain import NewMemory, label_from
@@ -85,33 +87,74 @@ def frame(event: str, data: bytes, position: int | None = None) -> bytes:
     return b"%sevent: %s\ndata: %s\n\n" % (head, event.encode(), data)
 
 
-class RecentChanges:
-    """The newest changes of one project as frames: consecutive, at most `size`, shared by everyone who follows it."""
+NOBODY: Final = Access(visibility="private")
+"""The access of a change that this process may not show to anybody."""
 
-    __slots__ = ("_frames", "head")
+
+@dataclass(frozen=True, slots=True)
+class Framed:
+    """A change at its position, as readers get it, and whom it concerns; without a frame it is for nobody here.
+
+    memory: what it is about. effect: what it means for what was told of that memory before: `purged` takes it back,
+    `governed` gives it to whom this change concerns.
+    """
+
+    position: int
+    frame: bytes | None
+    access: Access
+    memory: UUID | None = None
+    effect: Literal["purged", "governed"] | None = None
+
+    def shown_to(self, reader: Reader) -> bytes | None:
+        """The frame, if `reader` may have it."""
+        return self.frame if self.frame is not None and may_read(self.access, reader) else None
+
+
+def effect_of(type: str, changed: object) -> Literal["purged", "governed"] | None:
+    """What a change of this type, with these fields changed, means for what was told before."""
+    if type == "memory.v1.purged":
+        return "purged"
+    if isinstance(changed, list) and not {"governance", "trust"}.isdisjoint(cast("list[str]", changed)):
+        return "governed"
+    return None
+
+
+class RecentChanges:
+    """The newest changes of one project: consecutive, at most `size`, shared by everyone who follows it."""
+
+    __slots__ = ("_changes", "head")
 
     def __init__(self, head: int, *, size: int = WINDOW) -> None:
         self.head = head
-        self._frames: deque[bytes] = deque(maxlen=size)
+        self._changes: deque[Framed] = deque(maxlen=size)
 
-    def offer(self, position: int, frame: bytes) -> Literal["taken", "known", "gap"]:
+    def offer(self, change: Framed) -> Literal["taken", "known", "gap"]:
         """Take the next change; one already known is dropped, one beyond the next is a gap and is not taken."""
-        if position <= self.head:
+        if change.position <= self.head:
             return "known"
-        if position > self.head + 1:
+        if change.position > self.head + 1:
             return "gap"
-        self._frames.append(frame)
-        self.head = position
+        if change.effect is not None:
+            self._retell(change)
+        self._changes.append(change)
+        self.head = change.position
         return "taken"
 
-    def after(self, position: int) -> list[bytes] | None:
-        """The frames that follow `position`, oldest first; None where they are not all here any more."""
+    def _retell(self, change: Framed) -> None:
+        """What is told again of a memory follows what it has become since."""
+        for place, earlier in enumerate(self._changes):
+            if earlier.memory == change.memory and earlier.frame is not None:
+                frame = None if change.effect == "purged" else earlier.frame
+                self._changes[place] = replace(earlier, frame=frame, access=change.access)
+
+    def after(self, position: int) -> list[Framed] | None:
+        """The changes that follow `position`, oldest first; None where they are not all here any more."""
         missing = self.head - position
         if missing <= 0:
             return []
-        if missing > len(self._frames):
+        if missing > len(self._changes):
             return None
-        return list(self._frames)[-missing:]
+        return list(self._changes)[-missing:]
 
 
 def woken_ids(event: dict[str, object]) -> list[UUID]:

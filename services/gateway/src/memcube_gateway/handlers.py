@@ -16,9 +16,11 @@ from memcube_common.bus import Bus
 from memcube_common.contracts import subjects
 from memcube_common.db import Database
 from memcube_common.errors import TryAgain
+from memcube_common.governance.domain import Access, access_from_header
+from memcube_common.mailbox.feed import ACCESS_HEADER
 from memcube_common.security.principal import Principal
 from memcube_gateway import store
-from memcube_gateway.domain import RecentChanges, frame, woken_ids
+from memcube_gateway.domain import NOBODY, Framed, RecentChanges, effect_of, frame, woken_ids
 
 PAGE: Final = 500
 LOOK_WHILE_DEAF: Final = 0.5
@@ -122,7 +124,14 @@ class Changes:
         if channel.recent is None:
             channel.behind = True
             return
-        match channel.recent.offer(position, frame(type_, message.data, position)):
+        change = Framed(
+            position,
+            frame(type_, message.data, position),
+            _access(message),
+            ids[0] if type_.startswith("memory.") and ids else None,
+            effect_of(type_, event.get("changed")),
+        )
+        match channel.recent.offer(change):
             case "taken":
                 channel.wake()
             case "gap":
@@ -170,8 +179,8 @@ class Changes:
                 if channel.filling is not None:
                     channel.filling.cancel()
 
-    async def read_after(self, principal: Principal, position: int) -> Sequence[tuple[int, bytes]]:
-        """A page of positions and frames after `position`, out of Postgres. Raises TryAgain."""
+    async def read_after(self, principal: Principal, position: int) -> Sequence[Framed]:
+        """A page of changes after `position`, out of Postgres, as `principal` may see them. Raises TryAgain."""
         async with self._db.transaction(principal, deadline=PATIENCE) as tx:
             return await store.read_frames(tx, project=principal.project, after=position, at_most=PAGE)
 
@@ -192,18 +201,26 @@ class Changes:
         channel.behind = False
         reader = Principal.user(channel.project, "room:gateway", "SERVICE")
         try:
-            frames = await self.read_after(reader, recent.head)
+            page = await self.read_after(reader, recent.head)
         except TryAgain:
             channel.behind = True
             return False
-        for position, framed in frames:
-            recent.offer(position, framed)
-        if frames:
-            channel.behind = channel.behind or len(frames) == PAGE
+        for change in page:
+            recent.offer(change)
+        if page:
+            channel.behind = channel.behind or len(page) == PAGE
             channel.wake()
         if channel.behind:
             self._fill(channel)
         return True
+
+
+def _access(message: Msg) -> Access:
+    """Whom a change on the bus concerns; one that does not say so is for nobody but the privileged."""
+    try:
+        return access_from_header((message.headers or {}).get(ACCESS_HEADER, ""))
+    except ValueError:
+        return NOBODY
 
 
 async def next_news(event: asyncio.Event, at_most: float) -> bool:

@@ -1,7 +1,3 @@
--- name: find_key
--- Whose key this is in the transaction's project, unless it was revoked.
-select id, name, role from api_keys where project_id = $1 and hash = $2 and revoked_at is null;
-
 -- name: claim_key
 -- Take an Idempotency-Key for this transaction; waits for another that is using it. Returns a row only to whom it is
 -- new (or older than a day): everyone else finds the answer that was kept.
@@ -33,16 +29,25 @@ delete from idempotency_keys k using old
    and k.created_at < now() - interval '24 hours'
 returning 1;
 
+-- name: note_denials
+-- Attempts that were refused, into the events of the transaction's project.
+select note_denials($1::text[], $2::text[], $3::text[], $4::int[]);
+
 -- name: feed_ends
 -- The newest position of a project, and the oldest that is still kept (none where nothing is).
 select coalesce((select position from feed_heads where project_id = $1), 0) as head,
        (select position from feed where project_id = $1 order by position limit 1) as first;
 
 -- name: read_changes
--- Changes after a position, in order.
-select f.position, c.type, c.at, c.body
+-- Changes after a position, in order. What the reader may not see, or may not see any more, has a position and nothing
+-- else: a memory's change is shown while the memory is, its expiry and its purge to those who could read it.
+select f.position, c.type, c.at, c.body, c.memory_id, c.agent, c.visibility, c.read_roles, c.let_in, c.denied
   from (select position, seq, day from feed where project_id = $1 and position > $2 order by position limit $3) f
-  join changes c on c.seq = f.seq and c.day = f.day and c.project_id = $1
+  left join lateral (
+    select x.* from changes x
+     where x.seq = f.seq and x.day = f.day and x.project_id = $1
+       and (x.memory_id is null or x.type in ('memory.v1.purged', 'memory.v1.expired')
+            or exists (select from memories m where m.project_id = $1 and m.id = x.memory_id))) c on true
  order by f.position;
 
 -- name: count_holdings

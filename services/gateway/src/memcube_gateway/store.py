@@ -1,28 +1,19 @@
-"""What the door itself reads and keeps in Postgres: keys, answers already given, the change feed."""
+"""What the gateway itself reads and keeps in Postgres: answers already given, the change feed."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from uuid import UUID
 
-from memcube_common.contracts.fields import Role
+import orjson
+
 from memcube_common.db import Statements, Transaction
 from memcube_common.errors import TryAgain
-from memcube_common.mailbox.feed import event_json
-from memcube_gateway.domain import frame
+from memcube_common.mailbox.feed import access_in, event_json
+from memcube_gateway.domain import NOBODY, Framed, effect_of, frame
 
 QUERIES = Statements(__package__)
-
-
-@dataclass(frozen=True, slots=True)
-class Key:
-    """A key that opens the transaction's project."""
-
-    id: UUID
-    name: str
-    role: Role
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,12 +56,6 @@ class Holdings:
     failed: int
 
 
-async def find_key(tx: Transaction, *, project: str, key_hash: bytes) -> Key | None:
-    """The key with this SHA-256 in `project`, the transaction's own; None where there is none or it was revoked."""
-    row = await tx.fetch_one(QUERIES["find_key"], project, key_hash)
-    return None if row is None else Key(row["id"], row["name"], row["role"])
-
-
 async def claim_key(tx: Transaction, *, intent: Intent, request_hash: bytes) -> GivenAnswer | None:
     """Take an Idempotency-Key for this transaction, or return what was answered under it before.
 
@@ -95,6 +80,11 @@ async def forget_answers(tx: Transaction, *, at_most: int) -> int:
     return len(await tx.fetch(QUERIES["forget_answers"], at_most))
 
 
+async def note_denials(tx: Transaction, *, refused: Sequence[tuple[str, str, str, int]]) -> None:
+    """Add refused attempts (handle, source, action, how many) to the events of the transaction's project."""
+    await tx.execute(QUERIES["note_denials"], *(list(column) for column in zip(*refused, strict=True)))
+
+
 async def feed_ends(tx: Transaction, *, project: str) -> FeedEnds:
     """Where the feed of `project` begins and ends."""
     row = await tx.fetch_one(QUERIES["feed_ends"], project)
@@ -102,16 +92,21 @@ async def feed_ends(tx: Transaction, *, project: str) -> FeedEnds:
     return FeedEnds(first=row["head"] + 1 if row["first"] is None else row["first"], head=row["head"])
 
 
-async def read_frames(tx: Transaction, *, project: str, after: int, at_most: int) -> Sequence[tuple[int, bytes]]:
-    """Positions and event frames of the changes after `after`, in order."""
+async def read_frames(tx: Transaction, *, project: str, after: int, at_most: int) -> Sequence[Framed]:
+    """The changes after position `after`, in order; what the transaction's principal may not see has no frame."""
     return [
-        (
+        Framed(row["position"], None, NOBODY)
+        if row["type"] is None
+        else Framed(
             row["position"],
             frame(
                 row["type"],
                 event_json(project, row["position"], row["type"], row["at"], row["body"]),
                 row["position"],
             ),
+            access_in(row),
+            row["memory_id"],
+            effect_of(row["type"], orjson.loads(row["body"]).get("changed")) if row["memory_id"] else None,
         )
         for row in await tx.fetch(QUERIES["read_changes"], project, after, at_most)
     ]

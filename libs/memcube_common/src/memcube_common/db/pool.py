@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from typing import Any, Final
 
 import asyncpg
@@ -13,7 +13,7 @@ from asyncpg.pool import PoolConnectionProxy
 from pgvector.asyncpg import register_vector
 
 from memcube_common.db.statements import Statement
-from memcube_common.errors import TryAgain
+from memcube_common.errors import FieldError, Frozen, Held, Invalid, MemCubeError, NotAllowed, TryAgain
 from memcube_common.security.principal import Principal
 
 Row = asyncpg.Record
@@ -43,6 +43,15 @@ _GONE: Final = (
     asyncpg.InsufficientResourcesError,
     asyncpg.ReadOnlySQLTransactionError,
 )
+
+
+_REFUSALS: Final[Mapping[str, Callable[[], MemCubeError]]] = {
+    "42501": NotAllowed,
+    "MC001": Frozen,
+    "MC002": Held,
+    "MC003": lambda: Invalid(errors=[FieldError("parents", "every parent must be a memory that you may read")]),
+}
+"""What the database's own rules refuse, by SQLSTATE."""
 
 
 class Transaction:
@@ -125,7 +134,8 @@ class Database:
         connection whose work was cancelled or failed on the wire is closed, never handed to the next borrower.
 
         deadline: seconds for everything inside, or None for the pool's statement timeout on each statement alone.
-        Raises TryAgain where Postgres is away, overloaded or slower than the deadline.
+        Raises TryAgain where Postgres is away, overloaded or slower than the deadline; NotAllowed, Frozen, Held or
+        Invalid where a policy or a rule of the database refuses what was asked.
         """
         try:
             async with asyncio.timeout(deadline):
@@ -137,9 +147,12 @@ class Database:
                         yield Transaction(connection, principal)
                     except OSError:  # no answer: nothing more is asked of this connection
                         raise
-                    except Exception:
+                    except Exception as error:
                         await connection.execute(_UNDO)
                         healthy = True
+                        refused = _refusal(error, principal)
+                        if refused is not None:
+                            raise refused from error
                         raise
                     await connection.execute(_END)
                     healthy = True
@@ -156,14 +169,28 @@ class Database:
             raise TryAgain("Postgres does not answer", after=1.0) from error
 
 
+def _refusal(error: Exception, principal: Principal) -> MemCubeError | None:
+    """What a rule of the database that `error` speaks of means to who asked; None for any other error.
+
+    A privilege that a room lacks is a fault of ours; one that a request lacks is an answer.
+    """
+    refusal = _REFUSALS.get(error.sqlstate or "") if isinstance(error, asyncpg.PostgresError) else None
+    if refusal is None or (refusal is NotAllowed and principal.database_role not in ("memcube_user", "memcube_anon")):
+        return None
+    _log.info("database_refused", why=str(error).partition("\n")[0], role=principal.role)
+    return refusal()
+
+
 def _beginning(principal: Principal) -> str:
     """BEGIN, a check that the connection is clean, and who acts; the values come from restricted alphabets only."""
+    more = {"lookup": principal.lookup, "account": str(principal.account or ""), "source": principal.source}
     return (
         "BEGIN; SELECT memcube.assert_clean(); "
         f"SET LOCAL ROLE {principal.database_role}; "
         f"SET LOCAL app.project_id = '{principal.project}'; "
         f"SET LOCAL app.principal = '{principal.name}'; "
         f"SET LOCAL app.role = '{principal.role}'"
+        + "".join(f"; SET LOCAL app.{name} = '{value}'" for name, value in more.items() if value)
     )
 
 

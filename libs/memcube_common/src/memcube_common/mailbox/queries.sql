@@ -59,7 +59,8 @@ update relay_cursor set placed = $1;
 
 -- name: read_placed
 -- Changes with their places, in order, for publishing.
-select c.seq, c.project_id, f.position, c.type, c.agent, c.at, c.body
+select c.seq, c.project_id, f.position, c.type, c.agent, c.at, c.body, c.audience, c.visibility, c.read_roles,
+       c.let_in, c.denied
   from feed f join changes c on c.seq = f.seq and c.day = f.day
  where f.seq > $1 and f.seq <= $2 and c.seq > $1 and c.seq <= $2
  order by f.seq limit $3;

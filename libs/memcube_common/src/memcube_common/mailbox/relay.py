@@ -14,7 +14,8 @@ from memcube_common.bus import Bell, Bus
 from memcube_common.bus.connection import Letter
 from memcube_common.db import Database, Transaction
 from memcube_common.errors import TryAgain
-from memcube_common.mailbox.feed import event_json
+from memcube_common.governance.domain import access_header
+from memcube_common.mailbox.feed import ACCESS_HEADER, access_in, change_subject, event_json
 from memcube_common.mailbox.work import QUERIES
 from memcube_common.security.principal import Principal
 
@@ -65,9 +66,10 @@ class Relay:
             STREAM,
             [
                 Letter(
-                    subject=f"memcube.{row['project_id']}.{row['type']}" + (f".{row['agent']}" if row["agent"] else ""),
+                    subject=change_subject(row["project_id"], row["type"], row["agent"], row["audience"]),
                     body=event_json(row["project_id"], row["position"], row["type"], row["at"], row["body"]),
                     msg_id=f"{row['project_id']}/{row['position']}",
+                    headers={ACCESS_HEADER: access_header(access_in(row))},
                 )
                 for row in rows
             ],

@@ -14,13 +14,13 @@ with given as (
          metadata::jsonb, priority, created_by, created_at, created_at
     from given
   on conflict (project_id, id) do nothing
-  returning id
+  returning id, audience
 ), payloads as (
   insert into memory_payloads (project_id, memory_id, storage_mode, content, content_zstd, size_bytes, token_count, checksum)
   select $1, id, storage_mode, content, content_zstd, size_bytes, token_count, checksum from given join kept using (id)
 ), words as (
-  insert into memory_text (project_id, memory_id, tags, tsv)
-  select $1, g.id, g.tags::text[], to_tsvector(p.language::regconfig, g.label || ' ' || coalesce(g.content, g.long_text))
+  insert into memory_text (project_id, memory_id, tags, audience, tsv)
+  select $1, g.id, g.tags::text[], kept.audience, to_tsvector(p.language::regconfig, g.label || ' ' || coalesce(g.content, g.long_text))
     from given g join kept using (id) cross join projects p where p.id = $1
 ), queued as (
   insert into work_queue (kind, project_id, item_id) select 'embedding', $1, id from kept
@@ -33,9 +33,14 @@ select m.id, m.project_id, m.label, m.type, m.version, m.origin, m.provenance_id
        m.metadata, m.priority, m.lifecycle, m.trust, m.usage_hits, m.last_used, m.kv_hint, m.watermark, m.created_by,
        m.created_at, m.updated_at, m.embedding_state, m.embedding_model, m.embedding_reason,
        p.content, p.content_zstd, p.size_bytes, p.token_count, p.checksum
-  from unnest($2::uuid[]) as w (id)
- cross join lateral (select * from memories x where x.project_id = $1 and x.id = w.id limit 1) m
- cross join lateral (select * from memory_payloads x where x.project_id = $1 and x.memory_id = w.id limit 1) p;
+  from contents($2::uuid[]) p
+ cross join lateral (select * from memories x where x.project_id = $1 and x.id = p.memory_id limit 1) m;
+
+-- name: set_governance
+-- State anew who may do what with a memory; what applies, the database works out. Returns the id if it may be changed.
+update memories set governance = $3::jsonb, version = version + 1, updated_at = now()
+ where project_id = $1 and id = $2
+returning id;
 
 -- name: read_texts
 -- What is to be embedded: content and its hash, for memories that still wait.
@@ -52,17 +57,18 @@ select m.id, p.content, p.content_zstd, p.checksum
 with given as (
   select * from unnest($3::uuid[], $4::bytea[], $5::halfvec[]) as g (id, content_hash, embedding)
 ), fresh as (
-  select g.id, g.content_hash, g.embedding, m.tags
+  select g.id, g.content_hash, g.embedding, m.tags, m.audience
     from given g
-   cross join lateral (select tags, embedding_state from memories x
+   cross join lateral (select tags, audience, embedding_state from memories x
                         where x.project_id = $1 and x.id = g.id limit 1 for update) m
    cross join lateral (select checksum from memory_payloads x where x.project_id = $1 and x.memory_id = g.id limit 1) p
    where m.embedding_state = 'pending' and p.checksum = g.content_hash
 ), saved as (
-  insert into memory_vectors (project_id, generation, memory_id, content_hash, tags, embedding)
-  select $1, $2, id, content_hash, tags, embedding from fresh
+  insert into memory_vectors (project_id, generation, memory_id, content_hash, tags, audience, embedding)
+  select $1, $2, id, content_hash, tags, audience, embedding from fresh
   on conflict (project_id, generation, memory_id) do update
-     set content_hash = excluded.content_hash, tags = excluded.tags, embedding = excluded.embedding
+     set content_hash = excluded.content_hash, tags = excluded.tags, audience = excluded.audience,
+         embedding = excluded.embedding
   returning memory_id
 )
 update memories m

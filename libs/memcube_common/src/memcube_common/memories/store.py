@@ -77,6 +77,15 @@ async def read_memories(tx: Transaction, *, project: str, ids: Sequence[UUID]) -
     return {row["id"]: Memory.model_construct(**memory_fields(row)) for row in rows}
 
 
+async def set_governance(tx: Transaction, *, project: str, memory_id: UUID, governance: str) -> bool:
+    """State a memory's governance anew (JSON already validated); False where the principal may not change it.
+
+    What applies to it and to what was derived from it, the database works out in the same transaction. Raises
+    NotAllowed, Frozen or Held (by the transaction) where the change itself is refused.
+    """
+    return await tx.fetch_value(QUERIES["set_governance"], project, memory_id, governance) is not None
+
+
 def memory_fields(row: Row) -> dict[str, Any]:
     """The fields of a contract Memory from a row of `read_memories`; the database is trusted to hold valid values."""
     return {

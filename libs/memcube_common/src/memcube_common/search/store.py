@@ -102,7 +102,8 @@ async def _find_candidates(tx: Transaction, project: str, question: Question, si
         )
         return _candidates(rows)
     small = sizes.is_small(project, vector.generation)
-    asked = (
+    rows = await tx.fetch(
+        QUERIES["by_both"],
         project,
         question.text,
         question.tags,
@@ -112,11 +113,8 @@ async def _find_candidates(tx: Transaction, project: str, question: Question, si
         vector.generation,
         small is None,
         exact_max(vector.dimensions) + 1,
+        0 if small else rerank_size(vector.dimensions, question.candidates),
     )
-    if small:
-        rows = await tx.fetch(QUERIES["by_both_exact"], *asked)
-    else:
-        rows = await tx.fetch(QUERIES["by_both_bits"], *asked, rerank_size(vector.dimensions, question.candidates))
     if small is None and rows:
         sizes.remember(project, vector.generation, small=rows[0]["vectors"] <= exact_max(vector.dimensions))
     return _candidates(rows)

@@ -15,6 +15,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from memcube_common.errors import FieldError, Invalid, TryAgain
+from memcube_common.governance.domain import Reader
 from memcube_gateway.domain import frame
 from memcube_gateway.handlers import Changes, Channel, next_news
 from memcube_gateway.routes import reference
@@ -93,14 +94,15 @@ class EventStream(Response):
             await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
             left = asyncio.create_task(_until_left(receive), name="reader-left")
             sending = asyncio.create_task(self._send_all(send, settings.slow_after), name="send-changes")
+            shown_out = asyncio.create_task(self._visit.until_shown_out(), name="reader-shown-out")
             try:
-                await asyncio.wait({left, sending}, return_when=asyncio.FIRST_COMPLETED)
+                await asyncio.wait({left, sending, shown_out}, return_when=asyncio.FIRST_COMPLETED)
                 if sending.done():
                     sending.result()
             finally:
-                for task in (left, sending):
+                for task in (left, sending, shown_out):
                     task.cancel()
-                await asyncio.gather(left, sending, return_exceptions=True)
+                await asyncio.gather(left, sending, shown_out, return_exceptions=True)
 
     async def _send_all(self, send: Send, slow_after: float) -> None:
         changes = self._visit.room.changes
@@ -123,23 +125,23 @@ class EventStream(Response):
         while not changes.closing:
             news = self._channel.news
             recent = self._channel.recent
-            frames = recent.after(position) if recent is not None else []
-            if frames is None:
+            page = recent.after(position) if recent is not None else []
+            if page is None:
                 try:
                     page = await changes.read_after(self._visit.caller.principal, position)
                 except TryAgain as error:
                     if not await next_news(news, error.after):
                         yield b": waiting\n"
                     continue
-                if page:
-                    position = page[-1][0]
-                    yield b"".join(framed for _, framed in page)
-                else:  # the head is ahead of what is kept: the feed was cut while this reader was reading
+                if not page:  # the head is ahead of what is kept: the feed was cut while this reader was reading
                     yield b": waiting\n"
                     await next_news(news, 1.0)
-            elif frames:
-                position += len(frames)
-                yield b"".join(frames)
+                    continue
+            if page:
+                position = page[-1].position
+                reader = Reader(self._visit.caller.principal.name, self._visit.caller.principal.role)
+                if frames := [shown for change in page if (shown := change.shown_to(reader)) is not None]:
+                    yield b"".join(frames)
             elif not await next_news(news, heartbeat):
                 yield b": alive\n"
 

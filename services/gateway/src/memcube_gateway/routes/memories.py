@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import time
-from typing import Annotated, Final, Literal, assert_never
+from typing import Annotated, Final, Literal
 from uuid import UUID
 
 from fastapi import APIRouter, Path
@@ -13,7 +12,6 @@ from starlette.responses import Response
 
 from memcube_common.contracts import subjects
 from memcube_common.contracts.api import (
-    FoundMemory,
     ImportBatch,
     ImportResult,
     ImportResults,
@@ -22,14 +20,16 @@ from memcube_common.contracts.api import (
     QueryAnswer,
 )
 from memcube_common.db import Transaction
-from memcube_common.errors import NotFound, TryAgain, Unprocessable
+from memcube_common.errors import NotAllowed, NotFound
 from memcube_common.memories.store import insert_memories, read_memories
-from memcube_common.search.domain import Blend, Question, QuestionVector
-from memcube_common.search.store import Found, newest, search
+from memcube_common.quotas.domain import of_memories
+from memcube_common.quotas.store import take
 from memcube_gateway import domain
+from memcube_gateway.credentials.domain import PRIVILEGED
+from memcube_gateway.finding import find
 from memcube_gateway.routes import reference
 from memcube_gateway.routes.bodies import parse, read_body
-from memcube_gateway.routes.door import InVisit, Visit
+from memcube_gateway.routes.door import InPublicVisit, InVisit
 from memcube_gateway.routes.once import JSON, once
 
 router = APIRouter(tags=["memories"])
@@ -40,8 +40,6 @@ _MEMORY: Final = TypeAdapter(Memory)
 _IMPORT: Final = TypeAdapter(ImportBatch)
 _RESULTS: Final = TypeAdapter(ImportResults)
 _IMPORT_ROUTE: Final = "POST /v1/projects/{project}/memories/import"
-
-Mode = Literal["hybrid", "semantic", "keyword", "recent"]
 
 
 @router.post(
@@ -58,27 +56,14 @@ Mode = Literal["hybrid", "semantic", "keyword", "recent"]
         },
     ),
 )
-async def query_memories(request: Request, visit: InVisit) -> Response:
+async def query_memories(request: Request, visit: InPublicVisit) -> Response:
     """The best memories, best first. Without `text`, the newest that carry the tags.
 
     Where the question cannot get a vector in time, a hybrid search is made by words only and `degraded` says so; a
     semantic one is answered 503. Asking changes nothing, so an Idempotency-Key is accepted and not needed.
     """
-    started = time.perf_counter()
     query = parse(_QUERY, await read_body(request, visit))
-    vector, degraded = await _vector(query, visit)
-    question = domain.question(query, vector)
-    async with visit.transaction() as tx:
-        if query.text is None:
-            found = await newest(tx, project=visit.project, tags=query.tags, limit=query.limit, as_of=query.as_of)
-        else:
-            found = await search(tx, project=visit.project, question=question, sizes=visit.room.sizes)
-    answer = QueryAnswer.model_construct(
-        memories=[_shown(one) for one in found],
-        mode=_mode(query, question),
-        degraded=degraded,
-        took_ms=round((time.perf_counter() - started) * 1000, 2),
-    )
+    answer = await find(query, visit.room, visit.caller.principal, visit.patience)
     return Response(_ANSWER.dump_json(answer), media_type=JSON)
 
 
@@ -87,7 +72,7 @@ async def query_memories(request: Request, visit: InVisit) -> Response:
     operation_id="import_memories",
     summary="Import existing memories with their own times",
     response_model=ImportResults,
-    responses=reference.problems(400, 401, 408, 413, 415, 422, 503),
+    responses=reference.problems(400, 401, 403, 408, 413, 415, 422, 503),
     openapi_extra=reference.takes(
         (ImportBatch,),
         {
@@ -102,6 +87,8 @@ async def query_memories(request: Request, visit: InVisit) -> Response:
 )
 async def import_memories(request: Request, visit: InVisit) -> Response:
     """Kept together or not at all, found by their words at once; the same id and time again changes nothing."""
+    if visit.caller.role not in PRIVILEGED:
+        raise NotAllowed("Importing is for OWNERs, ADMINs and SERVICE keys.")
     body = await read_body(request, visit)
     given = parse(_IMPORT, body).memories
     now = visit.room.clock()
@@ -111,6 +98,7 @@ async def import_memories(request: Request, visit: InVisit) -> Response:
         once_each = {memory.id: memory for memory in reversed(memories)}
         in_order = sorted(once_each.values(), key=lambda memory: memory.id)  # two imports that meet do not deadlock
         new = await insert_memories(tx, project=visit.project, memories=in_order)
+        await take(tx, need=of_memories(memory.content for memory in in_order if memory.id in new))
         results: list[ImportResult] = []
         for one, memory in zip(given, memories, strict=True):
             status: Literal["created", "exists"] = "created" if memory.id in new else "exists"
@@ -132,43 +120,12 @@ async def import_memories(request: Request, visit: InVisit) -> Response:
     response_model=Memory,
     responses=reference.problems(401, 404, 422, 503),
 )
-async def get_memory(visit: InVisit, memory_id: Annotated[UUID, Path(description="Id of the memory.")]) -> Response:
+async def get_memory(
+    visit: InPublicVisit, memory_id: Annotated[UUID, Path(description="Id of the memory.")]
+) -> Response:
     """The memory with its content, if you may read it; what you may not read answers like what does not exist."""
     async with visit.transaction() as tx:
         memories = await read_memories(tx, project=visit.project, ids=[memory_id])
     if memory_id not in memories:
         raise NotFound
     return Response(_MEMORY.dump_json(memories[memory_id]), media_type=JSON)
-
-
-async def _vector(query: MemoryQuery, visit: Visit) -> tuple[QuestionVector | None, str | None]:
-    """The question's vector where the search needs one, else why there is none."""
-    if query.text is None or query.mode == "keyword":
-        return None, None
-    try:
-        async with visit.patience.spent():
-            return await visit.room.embedding.vector(query.text), None
-    except (TryAgain, Unprocessable) as error:
-        if query.mode == "semantic":
-            raise
-        return None, f"searched by words only: {error.detail}"
-
-
-def _mode(query: MemoryQuery, question: Question) -> Mode:
-    if query.text is None:
-        return "recent"
-    match question.blend:
-        case Blend.HYBRID:
-            return "hybrid"
-        case Blend.SEMANTIC:
-            return "semantic"
-        case Blend.KEYWORD:
-            return "keyword"
-        case _:
-            assert_never(question.blend)
-
-
-def _shown(found: Found) -> FoundMemory:
-    return FoundMemory.model_construct(
-        **found.fields, score=found.score, text_score=found.text_score, similarity=found.similarity
-    )

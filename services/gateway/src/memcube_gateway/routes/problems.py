@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Final
+from typing import TYPE_CHECKING, Final, cast
 
 import orjson
 import structlog
@@ -15,10 +15,24 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
-from memcube_common.errors import FieldError, Invalid, MemCubeError, NotFound, NotSignedIn, TooLarge, TryAgain
+from memcube_common.errors import (
+    FieldError,
+    Invalid,
+    MemCubeError,
+    NotFound,
+    NotSignedIn,
+    QuotaExceeded,
+    TooLarge,
+    TryAgain,
+)
+
+if TYPE_CHECKING:
+    from memcube_gateway.admission import Caller
+    from memcube_gateway.room import Room
 
 PROBLEM: Final = "application/problem+json"
 ERRORS_MAX: Final = 50
+DENIED: Final = frozenset({401, 403, 404, 429})
 FIELD_LENGTH: Final = 200
 _log = structlog.get_logger(__name__)
 
@@ -68,6 +82,8 @@ def problem(error: MemCubeError, headers: Mapping[str, str] | None = None) -> Re
     match error:
         case TryAgain():
             more["retry-after"] = str(max(1, math.ceil(error.after)))
+        case QuotaExceeded():
+            document |= {"resource": error.resource, "maximum": error.maximum}
         case NotSignedIn():
             more["www-authenticate"] = 'Bearer realm="memcube"'
         case TooLarge() | TooSlow():
@@ -96,10 +112,16 @@ def add_handlers(application: FastAPI) -> None:
     application.add_exception_handler(Exception, _on_unexpected)
 
 
-async def _on_memcube_error(_: Request, error: Exception) -> Response:
+async def _on_memcube_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, MemCubeError)
     if error.status >= 500 and not isinstance(error, TryAgain):
-        return await _on_unexpected(_, error)
+        return await _on_unexpected(request, error)
+    if error.status in DENIED:
+        room = cast("Room", request.app.state.room)
+        room.meters.denied.labels(error.code).inc()
+        caller: Caller | None = getattr(request.state, "caller", None)
+        if caller is not None and error.status == 403:
+            room.denials.note(caller, f"{request.method} {getattr(request.scope.get('route'), 'path', 'unrouted')}")
     return problem(error)
 
 

@@ -18,12 +18,12 @@ from nats.aio.msg import Msg
 from tests.eventually import eventually
 from tests.rooms import hearing, submitted
 
+from memcube_common.bus.accounts import INSIGHTS_DURABLE
 from memcube_common.contracts import subjects
 from memcube_common.contracts.events import InsightSubmitted
 from memcube_common.db.pool import Row
 from memcube_common.ids import derive, new_id
 from memcube_common.testing.servers import HouseProject
-from memcube_ingestion.app import DURABLE
 from memcube_ingestion.handlers import on_deliveries_exhausted, on_insights_submitted
 from memcube_ingestion.room import Room
 
@@ -335,5 +335,5 @@ async def test_one_insight_the_database_refuses_does_not_cost_its_neighbours(
 
 
 def test_the_house_hears_every_project_under_one_durable_name() -> None:
-    assert DURABLE == "ingestion-insight-submitted"
+    assert INSIGHTS_DURABLE == "ingestion-insight-submitted"
     assert InsightSubmitted.subject("*", "*") == subjects.INSIGHTS

@@ -58,6 +58,7 @@ async def serve(
             access_log=False,
             server_header=False,
             date_header=False,
+            proxy_headers=False,  # uvicorn believes anybody on loopback; the gateway believes whom it is told to
             timeout_graceful_shutdown=int(grace),
             timeout_keep_alive=75,
             lifespan="off",

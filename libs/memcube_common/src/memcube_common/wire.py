@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 from typing import Any, Final
 
+import orjson
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 HEAD_MAX: Final = 64 * 1024
 HEAD_SECONDS: Final = 10.0
+_TOO_LARGE: Final = "The request's head is too large."
 
 
 class HeadTooLarge(ValueError):
@@ -37,7 +39,17 @@ class BoundedProtocol(HttpToolsProtocol):
         if self._head is not None:
             self._head += len(data)
             if self._head > HEAD_MAX and not self.transport.is_closing():
-                self.send_400_response("The request's head is too large.")
+                self.send_400_response(_TOO_LARGE)
+
+    def send_400_response(self, msg: str) -> None:
+        """Answer what is no HTTP with a problem document, and close. `msg` is what uvicorn would have written."""
+        body = _problem(msg if msg == _TOO_LARGE else "The request is not valid HTTP.")
+        head = (
+            b"HTTP/1.1 400 Bad Request\r\ncontent-type: application/problem+json\r\n"
+            b"x-content-type-options: nosniff\r\nconnection: close\r\ncontent-length: %d\r\n\r\n" % len(body)
+        )
+        self.transport.write(head + body)
+        self.transport.close()
 
     def on_message_begin(self) -> None:
         """The next head begins."""
@@ -69,3 +81,15 @@ class BoundedProtocol(HttpToolsProtocol):
     def _give_up(self) -> None:
         if not self.transport.is_closing():
             self.transport.close()
+
+
+def _problem(detail: str) -> bytes:
+    return orjson.dumps(
+        {
+            "type": "urn:memcube:problem:malformed_request",
+            "title": "Malformed request",
+            "status": 400,
+            "code": "malformed_request",
+            "detail": detail,
+        }
+    )

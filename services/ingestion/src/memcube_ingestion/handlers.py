@@ -17,13 +17,15 @@ from nats.js.errors import NotFoundError
 
 from memcube_common.contracts import subjects
 from memcube_common.contracts.subjects import sender_of
-from memcube_common.errors import TryAgain
+from memcube_common.errors import QuotaExceeded, TryAgain
 from memcube_common.ids import derive
 from memcube_common.insights import store as insights_store
 from memcube_common.insights.domain import Insight, distil
 from memcube_common.insights.store import SentInsight
 from memcube_common.mailbox.parked import park
 from memcube_common.memories.store import insert_memories
+from memcube_common.quotas import store as quotas_store
+from memcube_common.quotas.domain import of_insights
 from memcube_common.security.principal import Principal
 from memcube_ingestion.domain import Readable, Spoilt, portions, read, read_advisory
 from memcube_ingestion.room import Room
@@ -93,7 +95,7 @@ async def on_deliveries_exhausted(advisories: Sequence[Msg], room: Room) -> None
 async def keep(project: str, insights: Sequence[Insight], room: Room) -> str | None:
     """Write insights of one project and their memories in one transaction; a redelivery finds them already there.
 
-    Returns why nothing was kept, where the project does not exist.
+    Returns why nothing was kept, where the project does not exist. Raises QuotaExceeded, and keeps nothing.
     """
     once = list({insight.id: insight for insight in insights}.values())
     async with room.db.transaction(Principal.worker("ingestion", project)) as tx:
@@ -102,6 +104,7 @@ async def keep(project: str, insights: Sequence[Insight], room: Room) -> str | N
         new = await insights_store.insert_insights(tx, project=project, via="nats", state="stored", insights=once)
         fresh = [insight for insight in once if insight.id in new]
         if fresh:
+            await quotas_store.take(tx, need=of_insights(insight.insight for insight in fresh))
             now = room.clock()
             await insert_memories(tx, project=project, memories=[distil(insight, now) for insight in fresh])
             await insights_store.announce_receipts(
@@ -112,15 +115,26 @@ async def keep(project: str, insights: Sequence[Insight], room: Room) -> str | N
 
 
 async def _settle(portion: Sequence[tuple[Msg, Readable]], room: Room) -> None:
-    """Keep a portion and acknowledge its messages, or refuse them all where their project does not exist."""
+    """Keep a portion and acknowledge its messages, or refuse them all where their project does not exist.
+
+    What does not fit into the project's quotas as a whole is tried one by one: each is kept or refused for itself.
+    """
     project = portion[0][1].sender.project
-    unknown = await _patiently(lambda: keep(project, [letter.insight for _, letter in portion], room))
+    try:
+        refused = await _patiently(lambda: keep(project, [letter.insight for _, letter in portion], room))
+    except QuotaExceeded as error:
+        if len(portion) > 1:
+            await _one_by_one(portion, room)
+            return
+        worker = Principal.worker("ingestion", project)
+        await quotas_store.announce_refusal(room.db, principal=worker, refused=error)
+        refused = error.detail
     for message, letter in portion:
-        if unknown is None:
+        if refused is None:
             with contextlib.suppress(nats.errors.Error):  # it is kept: delivered again, it is found there
                 await message.ack()
         else:
-            await _refuse(message, Spoilt(letter.sender, letter.insight.id, unknown), room)
+            await _refuse(message, Spoilt(letter.sender, letter.insight.id, refused), room)
 
 
 async def _one_by_one(portion: Sequence[tuple[Msg, Readable]], room: Room) -> None:

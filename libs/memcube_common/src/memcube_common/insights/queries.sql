@@ -15,7 +15,8 @@ on conflict (project_id, id) do nothing
 returning id;
 
 -- name: accept_insights
--- Write posted insights down once, and put the new ones in the line for ingestion. Returns the new ids and their time.
+-- Write posted insights down once, put the new ones in the line for ingestion, and take from the project's quotas what
+-- they and their memories will need. Returns the new ids and their time, and the resource there is not enough of, if any.
 with kept as (
   insert into insights (project_id, id, agent_id, via, insight, label, tags, evidence_refs, sentiment, priority,
                         governance, metadata, memory_id, state)
@@ -25,11 +26,14 @@ with kept as (
                 $11::text[], $12::text[], $13::uuid[])
       as g (id, agent_id, insight, label, tags, evidence_refs, sentiment, priority, governance, metadata, memory_id)
   on conflict (project_id, id) do nothing
-  returning id, accepted_at
+  returning id, accepted_at, octet_length(insight) as size
 ), queued as (
   insert into work_queue (kind, project_id, item_id) select 'insight', $1, id from kept on conflict do nothing
 )
-select id, accepted_at from kept;
+select id, accepted_at,
+       (select take_quotas(array['insights_per_day', 'memories', 'bytes'], array[count(*), count(*), sum(size)])
+          from kept) as refused
+  from kept;
 
 -- name: queue_insights
 -- Put accepted insights in the line for ingestion.

@@ -14,6 +14,7 @@ from memcube_common.db import Statements, Transaction
 from memcube_common.db.arrays import array_literal
 from memcube_common.db.pool import Row
 from memcube_common.insights.domain import Insight, Via
+from memcube_common.quotas.store import refusal
 
 QUERIES = Statements(__package__)
 
@@ -61,7 +62,9 @@ async def accept_insights(
 ) -> dict[UUID, datetime]:
     """Write `insights` of one project down and queue them for ingestion, in one statement.
 
-    Returns the ids that were not there before, with the time they were accepted.
+    Returns the ids that were not there before, with the time they were accepted. What they and the memories they
+    become need is taken from the project's quotas; ingestion takes nothing more. Raises QuotaExceeded, after which the
+    transaction must not be committed.
     """
     rows = await tx.fetch(
         QUERIES["accept_insights"],
@@ -79,6 +82,8 @@ async def accept_insights(
         [i.metadata for i in insights],
         [i.memory_id for i in insights],
     )
+    if rows and rows[0]["refused"] is not None:
+        raise await refusal(tx, resource=rows[0]["refused"])
     return {row["id"]: row["accepted_at"] for row in rows}
 
 

@@ -3,24 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-import json
-from collections.abc import Iterator
-from typing import Final, TypeVar, cast
+from typing import Final, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 from starlette.requests import ClientDisconnect, Request
 
-from memcube_common.errors import FieldError, Invalid, Malformed, TooLarge
-from memcube_gateway.routes.door import Visit
+from memcube_common.errors import Invalid, Malformed, TooLarge
+from memcube_gateway.routes.door import InRoom
 from memcube_gateway.routes.problems import NotJson, TooSlow, field_errors
+from memcube_gateway.routes.soundness import faults_of, surrogates_of
 
 T = TypeVar("T")
 
-SURROGATES_MAX: Final = 10
 HEARD_OUT: Final = 4
 
 
-async def read_body(request: Request, visit: Visit) -> bytes:
+async def read_body(request: Request, visit: InRoom) -> bytes:
     """The whole body, at most `body_limit` bytes.
 
     A larger one is not kept; it is heard out to four times the limit, since a sender who is cut off while sending
@@ -59,55 +57,17 @@ async def read_body(request: Request, visit: Visit) -> bytes:
 def parse(adapter: TypeAdapter[T], body: bytes) -> T:
     """The body as a contract model. Raises Malformed (not JSON) or Invalid (every refused field by its path)."""
     try:
-        return adapter.validate_json(body)
+        value = adapter.validate_json(body)
     except ValidationError as error:
         details = error.errors(include_url=False, include_context=False, include_input=False)
         if details[0]["type"] != "json_invalid":
             raise Invalid(errors=field_errors(details)) from None
-        if found := surrogates(body):
+        if found := surrogates_of(body):
             raise Invalid(errors=found) from None
         raise Malformed(f"The body is not valid JSON: {details[0]['msg'].removeprefix('Invalid JSON: ')}.") from None
-
-
-def surrogates(body: bytes) -> list[FieldError]:
-    """Where a body that is JSON but for lone surrogates has them; empty where something else is wrong with it."""
-    try:
-        value = json.loads(body)
-    except (ValueError, RecursionError):
-        return []
-    found: list[FieldError] = []
-    for path in _surrogate_paths(value):
-        found.append(FieldError(path, "must not contain lone surrogates"))
-        if len(found) == SURROGATES_MAX:
-            break
-    return found
-
-
-def _surrogate_paths(value: object) -> Iterator[str]:
-    stack: list[tuple[tuple[str, ...], object]] = [((), value)]
-    while stack:
-        path, inner = stack.pop()
-        match inner:
-            case str() if not _is_text(inner):
-                yield ".".join(path) or "body"
-            case dict():
-                for key, held in cast("dict[str, object]", inner).items():
-                    if not _is_text(key):
-                        yield ".".join(path) or "body"
-                    else:
-                        stack.append(((*path, key), held))
-            case list():
-                stack.extend(((*path, str(at)), held) for at, held in enumerate(cast("list[object]", inner)))
-            case _:
-                pass
-
-
-def _is_text(value: str) -> bool:
-    try:
-        value.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
+    if found := faults_of(body):
+        raise Invalid(errors=found)
+    return value
 
 
 def _too_large(limit: int) -> TooLarge:

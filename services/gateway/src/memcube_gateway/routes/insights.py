@@ -13,10 +13,12 @@ from starlette.responses import Response
 from memcube_common.contracts import subjects
 from memcube_common.contracts.api import InsightBatch, InsightSubmission, Receipt, Receipts
 from memcube_common.db import Transaction
-from memcube_common.errors import Invalid
+from memcube_common.errors import Conflict, Invalid, NotAllowed
 from memcube_common.insights.domain import Insight, from_submission
 from memcube_common.insights.store import accept_insights, read_receipts
 from memcube_gateway import domain
+from memcube_gateway.admission import Caller
+from memcube_gateway.credentials.domain import may_sign_as, may_submit
 from memcube_gateway.routes import reference
 from memcube_gateway.routes.bodies import parse, read_body
 from memcube_gateway.routes.door import InVisit, Visit
@@ -38,7 +40,7 @@ _ROUTE: Final = "POST /v1/projects/{project}/insights"
     summary="Submit one insight, or up to 500",
     status_code=202,
     response_model=Receipt | Receipts,
-    responses=reference.problems(400, 401, 408, 413, 415, 422, 503),
+    responses=reference.problems(400, 401, 403, 408, 409, 413, 415, 422, 503),
     openapi_extra=reference.takes(
         (InsightSubmission, InsightBatch),
         {
@@ -55,6 +57,7 @@ async def submit_insights(request: Request, visit: InVisit) -> Response:
     """
     body = await read_body(request, visit)
     submissions, many = _parse(body)
+    _may_bring(visit.caller, submissions)
     insights = [from_submission(submission, visit.caller.agent) for submission in submissions]
 
     async def accept(tx: Transaction) -> tuple[int, bytes]:
@@ -69,6 +72,15 @@ async def submit_insights(request: Request, visit: InVisit) -> Response:
     return answered.response()
 
 
+def _may_bring(caller: Caller, submissions: list[InsightSubmission]) -> None:
+    """Raises NotAllowed for who may not submit, and for who signs with another's name."""
+    if not may_submit(caller.role):
+        raise NotAllowed("Your role reads; insights are brought by others.")
+    named = {one.agent_id for one in submissions if one.agent_id is not None}
+    if not all(may_sign_as(caller.role, caller.handle, agent) for agent in named):
+        raise NotAllowed("`agent_id` names somebody else: leave it out, or use a key of role SERVICE.")
+
+
 async def _accept(tx: Transaction, visit: Visit, insights: list[Insight]) -> list[Receipt]:
     """Write insights down and say so; for those that were there already, say what became of them."""
     project = visit.project
@@ -76,6 +88,8 @@ async def _accept(tx: Transaction, visit: Visit, insights: list[Insight]) -> lis
     accepted = await accept_insights(tx, project=project, via="http", insights=in_order)
     known = [insight.id for insight in insights if insight.id not in accepted]
     fates = {r.id: r for r in await read_receipts(tx, project=project, ids=known)} if known else {}
+    if any(id not in fates for id in known):
+        raise Conflict("This id is somebody else's insight: make another.")
     return [
         domain.accepted(project, insight, at) if (at := accepted.get(insight.id)) is not None else fates[insight.id]
         for insight in insights

@@ -20,13 +20,13 @@ from benchmarks.figures import Figure, least
 from benchmarks.insights import AGENT, bodies
 from benchmarks.stage import Options, Stage, until
 from memcube_common.bus import Bus
+from memcube_common.bus.accounts import INSIGHTS_DURABLE
 from memcube_common.bus.connection import Letter
 from memcube_common.contracts.events import InsightSubmitted
 from memcube_common.insights.domain import distil, from_event
 from memcube_common.memories.store import insert_memories
 from memcube_common.security.principal import Principal
 from memcube_common.testing.servers import HouseProject
-from memcube_ingestion.app import DURABLE
 
 PORTION = 250
 
@@ -82,7 +82,7 @@ async def _store(stage: Stage, project: HouseProject, count: int, seed: int) -> 
         jetstream = bus.client.jetstream(timeout=10)
 
         async def is_settled() -> bool:
-            consumer = await jetstream.consumer_info("INSIGHTS", DURABLE)
+            consumer = await jetstream.consumer_info("INSIGHTS", INSIGHTS_DURABLE)
             return not consumer.num_pending and not consumer.num_ack_pending
 
         await until(is_settled, within=60)

@@ -1,4 +1,4 @@
-"""Writes the reference in docs/reference/ from the code: HTTP, events, settings. Never edit what it writes.
+"""Writes docs/reference/ (HTTP, events, settings) and NATS' accounts from the code. Never edit what it writes.
 
 `python docs/generate.py` writes, `--check` only looks and exits with 1, naming what is stale. It refuses to write
 an event's schema that breaks readers or senders of the committed one: that needs a new version of the event.
@@ -17,6 +17,7 @@ from pydantic_settings import BaseSettings
 from memcube_cli.house import GatewaySettings as AddressSettings
 from memcube_cli.provision import ProvisionSettings
 from memcube_cli.settings import CliSettings
+from memcube_common.bus.accounts import accounts_configuration
 from memcube_common.contracts.catalog import EVENTS
 from memcube_common.contracts.compatibility import breaking_changes, resolve
 from memcube_common.contracts.description import asyncapi, event_schema, example, subject_of, summary_of
@@ -43,6 +44,7 @@ def documents() -> dict[str, str]:
         "asyncapi.json": _json(asyncapi()),
         "events.md": events_page(),
         "settings.md": settings_page(),
+        "../../deploy/nats/accounts.conf": accounts_configuration(),
     }
     for name, event in EVENTS.items():
         made[f"events/{name}.json"] = _json(event_schema(event))

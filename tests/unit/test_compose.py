@@ -9,10 +9,11 @@ from typing import Any, cast
 import pytest
 import yaml
 
+from memcube_common.bus.accounts import ISSUER_VARIABLE, STATIC_USERS, accounts_configuration, password_variable
 from memcube_common.provision import ROOMS
 
 ROOT = Path(__file__).parents[2]
-SECRET = re.compile(r"PASSWORD|SECRET|TOKEN")
+SECRET = re.compile(r"PASSWORD|SECRET|TOKEN|SEED")
 VARIABLE = re.compile(r"\$\{(?P<name>[A-Z0-9_]+)(?P<rest>[^}]*)\}")
 Service = dict[str, Any]
 
@@ -39,7 +40,10 @@ def test_every_room_runs_as_itself() -> None:
 def test_no_secret_has_a_default() -> None:
     variables = [v for v in VARIABLE.finditer((ROOT / "compose.yaml").read_text()) if SECRET.search(v["name"])]
 
-    assert len({v["name"] for v in variables}) == 2 + len(ROOMS)
+    names = {v["name"] for v in variables}
+    assert {f"MEMCUBE_LOGIN_PASSWORD_{room.upper()}" for room in ROOMS} < names
+    assert {password_variable(user) for user in STATIC_USERS} < names
+    assert {"MEMCUBE_POSTGRES_PASSWORD", "MEMCUBE_NATS_CALLOUT_SEED", "MEMCUBE_TOKEN_KEYS"} < names
     assert {v["rest"] for v in variables} == {":?set it"}
 
 
@@ -64,7 +68,7 @@ def test_every_file_that_compose_names_is_there() -> None:
     mounts = [str(m) for s in services().values() for m in s.get("volumes", []) if str(m).startswith("./")]
     dockerfile = services()["gateway"]["build"]["dockerfile"]
 
-    assert len(mounts) == 2
+    assert len(mounts) == 3
     assert [m for m in mounts if not (ROOT / m.split(":")[0]).is_file()] == []
     assert (ROOT / dockerfile).is_file()
 
@@ -82,4 +86,17 @@ def test_nats_syncs_every_message_and_has_no_password_of_its_own() -> None:
     configuration = (ROOT / "deploy/nats/nats.conf").read_text()
 
     assert re.search(r"^\s*sync_interval: always$", configuration, re.MULTILINE)
-    assert re.findall(r"password: (\S+)", configuration) == ["$MEMCUBE_NATS_PASSWORD"]
+    assert "password" not in re.sub(r"#.*", "", configuration)
+    accounts = (ROOT / "deploy/nats/accounts.conf").read_text()
+    assert accounts == accounts_configuration(), "run: python docs/generate.py"
+    assert set(re.findall(r"password: (\S+?)[ ,]", accounts)) == {f"${password_variable(u)}" for u in STATIC_USERS}
+
+
+def test_every_room_has_its_own_user_on_nats_and_the_server_knows_all_of_them() -> None:
+    told = services()["nats"]["environment"]
+    for room in ROOMS:
+        variable = password_variable(room)
+        assert services()[room]["environment"]["MEMCUBE_NATS_URL"] == f"nats://{room}:${{{variable}:?set it}}@nats:4222"
+    for name in (*(password_variable(user) for user in STATIC_USERS), ISSUER_VARIABLE):
+        assert told[name] == f'"${{{name}:?set it}}"'
+    assert [n for n, s in services().items() if "SEED" in str(s)] == ["gateway"]

@@ -348,3 +348,44 @@ async def test_a_consumer_the_server_lost_is_made_again_and_heard(
     finally:
         await stopped(running)
         await subscribers.close()
+
+
+async def test_questions_are_answered_several_at_once_and_a_failure_silences_none(servers: Servers) -> None:
+    subject, together = f"ask.{uuid4().hex}", asyncio.Barrier(2)
+
+    async def answered(message: Msg) -> bytes:
+        if message.data == b"broken":
+            raise ValueError("broken")
+        await together.wait()
+        return b"answer to " + message.data
+
+    answering = await Bus.open(servers.nats_url, name="answers")
+    asking = await Bus.open(servers.nats_url, name="asks")
+    try:
+        await answering.answer(subject, answered, queue="q", at_once=2)
+        await answering.client.flush()
+        with pytest.raises(TryAgain):
+            await asking.ask(subject, b"broken", timeout=0.3)
+        answers = await asyncio.gather(*(asking.ask(subject, body, timeout=5) for body in (b"1", b"2")))
+        assert answers == [b"answer to 1", b"answer to 2"]
+    finally:
+        await asking.close()
+        await answering.close()
+
+
+async def test_everybody_is_asked_and_each_answer_is_there(servers: Servers) -> None:
+    subject = f"ask.{uuid4().hex}"
+    asking = await Bus.open(servers.nats_url, name="asks")
+    others = [await Bus.open(servers.nats_url, name=f"other-{number}") for number in range(3)]
+    try:
+        for number, other in enumerate(others):
+
+            async def answer(message: Msg, other: Bus = other, number: int = number) -> None:
+                await other.client.publish(message.reply, str(number).encode())
+
+            await other.listen(subject, answer)
+            await other.client.flush()
+        assert sorted(await asking.ask_everybody(subject, b"", within=0.3)) == [b"0", b"1", b"2"]
+    finally:
+        for bus in (asking, *others):
+            await bus.close()

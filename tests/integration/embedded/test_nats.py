@@ -77,8 +77,14 @@ async def answer_to(server: EmbeddedNats, user: str, password: str) -> bytes:
 
 async def test_its_configuration_is_readable_by_its_owner_only(server: EmbeddedNats, tmp_path: Path) -> None:
     async with EmbeddedNats(tmp_path / "nats", name="memcube-private"):
-        for name in ("nats.conf", "user.password"):
-            assert stat.S_IMODE((tmp_path / "nats" / name).stat().st_mode) == 0o600
+        files = {path.name: path for path in (tmp_path / "nats").iterdir() if path.is_file()}
+        assert {"nats.conf", "user.password", "gateway.password", "system.password", "callout.seed"} < set(files)
+        private = [path for name, path in files.items() if not name.endswith((".pid", ".log"))]
+        assert {stat.S_IMODE(path.stat().st_mode) for path in private} == {0o600}
+        configuration = files["nats.conf"].read_text()
+        secrets = [path.read_text() for path in private if path.suffix in (".password", ".seed")]
+        assert [secret for secret in secrets if secret in configuration] == []
+        assert len(set(secrets)) == len(secrets)
 
 
 async def test_an_acknowledged_message_survives_kill_9_on_the_same_port(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 
 from memcube_common.bus import Subscribers
+from memcube_common.bus.accounts import ADVISED, ADVISORIES_DURABLE, INSIGHTS_DURABLE
 from memcube_common.contracts import subjects
 from memcube_common.db.migrate import shake_hands
 from memcube_common.frame import serve, task
@@ -15,8 +16,6 @@ from memcube_ingestion.jobs import keep_accepted
 from memcube_ingestion.room import open_room
 from memcube_ingestion.settings import IngestionSettings
 
-DURABLE = "ingestion-insight-submitted"
-
 
 async def main(settings: IngestionSettings) -> None:
     """Run the room until it is asked to stop."""
@@ -26,15 +25,15 @@ async def main(settings: IngestionSettings) -> None:
             functools.partial(on_insights_submitted, room=room),
             stream="INSIGHTS",
             subject=subjects.INSIGHTS,
-            durable=DURABLE,
+            durable=INSIGHTS_DURABLE,
             size=settings.batch_size,
             linger=settings.linger,
         )
         subscribers.on_batch(
             functools.partial(on_deliveries_exhausted, room=room),
             stream="ADVISORIES",
-            subject="$JS.EVENT.ADVISORY.CONSUMER.MAX_DELIVERIES.INSIGHTS.>",
-            durable="ingestion-deliveries-exhausted",
+            subject=ADVISED,
+            durable=ADVISORIES_DURABLE,
             size=50,
             linger=1.0,
         )

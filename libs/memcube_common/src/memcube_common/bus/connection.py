@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Final
 
 import nats
@@ -15,6 +15,7 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 from uuid_utils.compat import uuid7
 
+from memcube_common.bus.accounts import inbox_of
 from memcube_common.bus.encoding import correct_subjects
 from memcube_common.errors import TryAgain
 
@@ -29,6 +30,7 @@ class Letter:
     subject: str
     body: bytes
     msg_id: str
+    headers: Mapping[str, str] = field(default_factory=dict[str, str])
 
 
 class Bell:
@@ -59,7 +61,8 @@ class Bus:
         self._name = name
         self._client = Client()
         self._connecting: asyncio.Task[None] | None = None
-        self._subscriptions: list[tuple[str, Callable[[Msg], Awaitable[None]]]] = []
+        self._subscriptions: list[tuple[str, str, Callable[[Msg], Awaitable[None]]]] = []
+        self._answering: set[asyncio.Task[None]] = set()
         self._on_reconnect: list[Callable[[], None]] = []
 
     @classmethod
@@ -93,6 +96,8 @@ class Bus:
         """Say good-bye; what is buffered is sent if the server is there."""
         if self._connecting is not None:
             self._connecting.cancel()
+        for working in tuple(self._answering):
+            working.cancel()
         with contextlib.suppress(Exception):
             await asyncio.wait_for(self._client.drain() if self.connected else self._client.close(), 2)
 
@@ -113,11 +118,41 @@ class Bus:
         self._on_reconnect.append(bell.ring)
         return bell
 
-    async def listen(self, subject: str, heard: Callable[[Msg], Awaitable[None]]) -> None:
-        """Call `heard` for each message on `subject`, now or as soon as there is a connection."""
-        self._subscriptions.append((subject, heard))
+    async def listen(self, subject: str, heard: Callable[[Msg], Awaitable[None]], *, queue: str = "") -> None:
+        """Call `heard` for each message on `subject`, now or as soon as there is a connection.
+
+        Of all that listen in one `queue`, one hears each message.
+        """
+        self._subscriptions.append((subject, queue, heard))
         if self.connected:
-            await self._client.subscribe(subject, cb=heard)
+            await self._client.subscribe(subject, queue, cb=heard)
+
+    async def answer(
+        self, subject: str, answered: Callable[[Msg], Awaitable[bytes]], *, queue: str, at_once: int = 64
+    ) -> None:
+        """Answer the questions on `subject`, each by one process of `queue`; this one works at `at_once` at most.
+
+        `answered` answers failures too: whatever it raises is only logged, and the asker waits in vain.
+        """
+        places = asyncio.Semaphore(at_once)
+
+        async def work(message: Msg) -> None:
+            try:
+                answer = await answered(message)
+                if message.reply and self.connected:
+                    await self._client.publish(message.reply, answer)
+            except Exception as error:
+                _log.error("question_not_answered", error=type(error).__name__)
+            finally:
+                places.release()
+
+        async def heard(message: Msg) -> None:
+            await places.acquire()
+            working = asyncio.create_task(work(message), name="answer")
+            self._answering.add(working)
+            working.add_done_callback(self._answering.discard)
+
+        await self.listen(subject, heard, queue=queue)
 
     def on_reconnect(self, call: Callable[[], None]) -> None:
         """Call `call` each time the connection comes back: what was said meanwhile was not heard."""
@@ -134,6 +169,27 @@ class Bus:
             return (await self._client.request(subject, body, timeout=timeout)).data
         except (nats.errors.Error, TimeoutError) as error:
             raise TryAgain("nobody answered on the bus") from error
+
+    async def ask_everybody(self, subject: str, body: bytes, *, within: float) -> list[bytes]:
+        """Every answer to a question that comes `within` seconds. Raises TryAgain."""
+        if not self.connected:
+            raise TryAgain("NATS is away")
+        answers: list[bytes] = []
+
+        async def heard(message: Msg) -> None:
+            answers.append(message.data)
+
+        try:
+            inbox = self._client.new_inbox()
+            hearing = await self._client.subscribe(inbox, cb=heard)
+            try:
+                await self._client.publish(subject, body, reply=inbox)
+                await asyncio.sleep(within)
+            finally:
+                await hearing.unsubscribe()
+        except (nats.errors.Error, TimeoutError) as error:
+            raise TryAgain("nobody could be asked on the bus") from error
+        return answers
 
     async def publish(self, stream: str, letter: Letter, *, timeout: float = 5.0) -> None:
         """Put one message into `stream`; returns when the server has it on disk. Raises TryAgain."""
@@ -155,7 +211,11 @@ class Bus:
             raise TryAgain("NATS is away")
         try:
             await self._client.jetstream(timeout=timeout).publish(
-                letter.subject, letter.body, stream=stream, headers={"Nats-Msg-Id": letter.msg_id}, timeout=timeout
+                letter.subject,
+                letter.body,
+                stream=stream,
+                headers={**letter.headers, "Nats-Msg-Id": letter.msg_id},
+                timeout=timeout,
             )
         except (nats.errors.Error, TimeoutError) as error:
             raise TryAgain("NATS did not confirm a message") from error
@@ -167,10 +227,16 @@ class Bus:
         batch_id = uuid7().hex
         try:
             for number, letter in enumerate(batch[:-1], start=1):
-                headers = {"Nats-Batch-Id": batch_id, "Nats-Batch-Sequence": str(number), "Nats-Msg-Id": letter.msg_id}
+                headers = {
+                    **letter.headers,
+                    "Nats-Batch-Id": batch_id,
+                    "Nats-Batch-Sequence": str(number),
+                    "Nats-Msg-Id": letter.msg_id,
+                }
                 await self._client.publish(letter.subject, letter.body, headers=headers)
             last = batch[-1]
             headers = {
+                **last.headers,
                 "Nats-Batch-Id": batch_id,
                 "Nats-Batch-Sequence": str(len(batch)),
                 "Nats-Batch-Commit": "1",
@@ -185,6 +251,7 @@ class Bus:
         await self._client.connect(
             self._url,
             name=f"memcube-{self._name}",
+            inbox_prefix=inbox_of(self._name).encode(),
             connect_timeout=2,
             reconnect_time_wait=1,
             max_reconnect_attempts=-1,
@@ -193,8 +260,8 @@ class Bus:
             error_cb=self._on_error,
             reconnected_cb=self._on_back,
         )
-        for subject, heard in self._subscriptions:
-            await self._client.subscribe(subject, cb=heard)
+        for subject, queue, heard in self._subscriptions:
+            await self._client.subscribe(subject, queue, cb=heard)
         for call in self._on_reconnect:
             call()
 

@@ -17,6 +17,7 @@ from nats.aio.msg import Msg
 from nats.js import JetStreamContext
 from nats.js.errors import NotFoundError
 
+from memcube_common.bus.accounts import inbox_of
 from memcube_common.bus.encoding import correct_subjects
 from memcube_common.bus.fetch import correct_fetch
 
@@ -47,9 +48,11 @@ class Subscribers:
         correct_fetch()
         correct_subjects()
         self._durables: list[_Durable] = []
+        self._inbox = inbox_of(name)
         self._broker = NatsBroker(
             url,
             name=f"memcube-{name}-subscribers",
+            inbox_prefix=self._inbox,
             connect_timeout=2,
             reconnect_time_wait=1,
             max_reconnect_attempts=-1,
@@ -82,6 +85,7 @@ class Subscribers:
             subject,
             stream=JStream(stream, declare=False),
             durable=durable,
+            inbox_prefix=f"{self._inbox}.".encode(),  # a pull subscriber does not take the connection's
             pull_sub=PullSub(batch_size=size, timeout=linger, batch=True),
             config=config,
             decoder=_undecoded,

@@ -192,3 +192,5 @@ class Problem(BaseModel):
     code: str
     detail: str
     errors: list[dict[str, str]] = []
+    resource: str | None = Field(default=None, description="What there is not enough of (`quota_exceeded`).")
+    maximum: int | None = Field(default=None, description="What the project may have of it (`quota_exceeded`).")

@@ -24,6 +24,8 @@ EVENTS: Mapping[str, type[events.Event]] = MappingProxyType(
             events.ReceiptSearchable,
             events.ReceiptFailed,
             events.ReceiptParked,
+            events.QuotaWarned,
+            events.QuotaExhausted,
         )
     }
 )

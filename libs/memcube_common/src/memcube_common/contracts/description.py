@@ -9,7 +9,7 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from memcube_common.contracts.catalog import EVENTS
-from memcube_common.contracts.events import Event, InsightSubmitted, MemoryChange, ReceiptFact
+from memcube_common.contracts.events import Event, InsightSubmitted, MemoryChange, QuotaFact, ReceiptFact
 from memcube_common.ids import AGENT_PATTERN, PROJECT_PATTERN
 
 Json: TypeAlias = dict[str, Any]
@@ -59,6 +59,9 @@ def example(event: type[Event]) -> Json:
         }
     elif issubclass(event, ReceiptFact):
         body |= {"receipt_id": receipt, "memory_id": memory, "agent": "agent-7", "reason": _REASONS.get(event.type)}
+    elif issubclass(event, QuotaFact):
+        body |= {"resource": "memories", "used": 1_000_000 if event.type.endswith("exhausted") else 800_000}
+        body |= {"max": 1_000_000}
     dumped = event.model_validate(body).model_dump(mode="json", exclude_none=True)
     return {"type": event.type, **dumped}
 

@@ -16,6 +16,7 @@ from memcube_common.contracts.fields import (
     MemoryType,
     Moment,
     Priority,
+    QuotaResource,
     Reference,
     Tags,
 )
@@ -124,7 +125,7 @@ class MemoryRestored(MemoryChange):
 
 
 class MemoryPurged(MemoryChange):
-    """A memory is gone for good."""
+    """A memory is gone for good, and with it what it was called: the label is '(purged)', tags are none."""
 
     type = "memory.v1.purged"
 
@@ -162,3 +163,23 @@ class ReceiptParked(ReceiptFact):
     """The insight was set aside with its reason; an operator can replay it."""
 
     type = "receipt.v1.parked"
+
+
+class QuotaFact(Change):
+    """How much of a resource a project has used."""
+
+    resource: QuotaResource
+    used: Annotated[int, Field(ge=0)] = Field(description="When this was announced.")
+    max: Annotated[int, Field(ge=0)] = Field(description="What the project may have of it.")
+
+
+class QuotaWarned(QuotaFact):
+    """80 % of what the project may have are used. Said once, until under 70 % are used again or a new day begins."""
+
+    type = "quota.v1.warned"
+
+
+class QuotaExhausted(QuotaFact):
+    """All is used, or something was refused. Said once, until under 90 % are used again or a new day begins."""
+
+    type = "quota.v1.exhausted"

@@ -23,6 +23,7 @@ Trust = Literal["trusted", "untrusted", "quarantined"]
 EmbeddingState = Literal["pending", "ready", "failed"]
 ReceiptState = Literal["accepted", "stored", "embedded", "searchable", "failed", "parked"]
 Role = Literal["OWNER", "ADMIN", "MEMBER", "AGENT", "VIEWER", "SERVICE"]
+QuotaResource = Literal["memories", "bytes", "insights_per_day", "packs"]
 
 
 def storable(text: str) -> str:

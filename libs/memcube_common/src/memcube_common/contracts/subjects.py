@@ -7,12 +7,21 @@ from dataclasses import dataclass
 from memcube_common.ids import is_agent_name, is_project_slug
 
 INSIGHTS = "memcube.*.insight.v1.submitted.*"
-CHANGES = ("memcube.*.memory.v1.>", "memcube.*.receipt.v1.>")
+CHANGES = ("memcube.*.memory.v1.>", "memcube.*.receipt.v1.>", "memcube.*.quota.v1.>")
 
 EMBED_TEXTS = "rooms.embedding.v1.embed_texts"
+AGENT_ASKS = "memcube.*.ask.v1.*.*"
+AGENT_INSIGHTS = "rooms.gateway.v1.keep_insight.*.*"
 BELL_INSIGHTS = "rooms.bell.insights"
 BELL_MEMORIES = "rooms.bell.memories"
 BELL_CHANGES = "rooms.bell.changes"
+
+
+AGENTS_ACCOUNT = "AGENTS"
+AGENTS_NEXT = "MC.API.CONSUMER.MSG.NEXT.CHANGES"
+CHANGES_ACK = "$JS.ACK.CHANGES"
+ASK_FOLLOW = "follow"
+ASK_QUERY = "query"
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,3 +38,36 @@ def sender_of(subject: str) -> Sender | None:
     if len(parts) != 6 or not is_project_slug(parts[1]) or not is_agent_name(parts[5]):
         return None
     return Sender(project=parts[1], agent=parts[5])
+
+
+def ask_subject(project: str, question: str, agent: str) -> str:
+    """Where `agent` of `project` asks `question` (ASK_FOLLOW, ASK_QUERY)."""
+    return f"memcube.{project}.ask.v1.{question}.{agent}"
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What an agent's ask says of itself in its subject."""
+
+    project: str
+    question: str
+    agent: str
+
+
+def asked_of(subject: str) -> Asked | None:
+    """The parts of an ask's subject, or None where project or agent is not a valid name."""
+    parts = subject.split(".")
+    if len(parts) != 6 or not is_project_slug(parts[1]) or not is_agent_name(parts[5]):
+        return None
+    return Asked(project=parts[1], question=parts[4], agent=parts[5])
+
+
+def followed_by(project: str, agent: str, *, restricted: bool) -> tuple[str, ...]:
+    """The changes an agent may follow: its project's memories, its own receipts; restricted ones only where told."""
+    seen = (f"memcube.{project}.memory.v1.*", receipts_of(project, agent))
+    return (*seen, f"memcube.{project}.memory.v1.restricted.*") if restricted else seen
+
+
+def receipts_of(project: str, agent: str) -> str:
+    """The receipts of one agent's insights."""
+    return f"memcube.{project}.receipt.v1.*.{agent}"

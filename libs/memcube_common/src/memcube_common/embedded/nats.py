@@ -10,18 +10,26 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
+from memcube_common.bus.accounts import (
+    CALLOUT,
+    OPERATOR,
+    ROOM_USERS,
+    STATIC_USERS,
+    SYSTEM,
+    accounts_configuration,
+    server_environment,
+)
 from memcube_common.embedded.loopback import HOST, free_port, greeting, http_status
 from memcube_common.embedded.packages import packaged_file
 from memcube_common.embedded.private import kept_secret, private_folder, write_private
 from memcube_common.embedded.process import CannotStart, ProcessId, end_stray, log_size, log_tail, spawn, stop, until
-
-USER: Final = "memcube"
+from memcube_common.security.nkeys import AccountKey, new_account_seed
 
 _START_WITHIN: Final = 60.0  # seconds; a large store is read before the server is healthy
 
 
 class EmbeddedNats:
-    """A NATS server in the folder `home`, on a loopback port, with one user and a JetStream that syncs every write.
+    """A NATS server in the folder `home`, on a loopback port: MemCube's accounts, a JetStream that syncs every write.
 
     `name` becomes its `server_name`. `port` and `monitor_port` are the ones wished for; others are taken if they are
     not free. Usable as an async context manager; start it from the thread that runs the event loop, because the
@@ -39,7 +47,6 @@ class EmbeddedNats:
     ) -> None:
         self._home = home.absolute()
         self._configuration = self._home / "nats.conf"
-        self._secret = self._home / "user.password"
         self._pid_file = self._home / "nats.pid"
         self._name = name
         self._port = port
@@ -67,14 +74,55 @@ class EmbeddedNats:
         return self._monitor_port
 
     @property
+    def log(self) -> Path:
+        """Where the server writes what it has to say."""
+        return self._log
+
+    @property
     def process(self) -> ProcessId | None:
         """The server's process while it runs."""
         return None if self._process is None or self._process.poll() is not None else ProcessId.of(self._process.pid)
 
     @property
     def url(self) -> str:
-        """The clients' address, user and password included."""
-        return f"nats://{USER}:{self._secret.read_text(encoding='utf-8')}@{HOST}:{self.port}"
+        """The operator's address, user and password included."""
+        return self._url_of(OPERATOR)
+
+    @property
+    def address(self) -> str:
+        """The address without any credentials, as agents need it."""
+        return f"nats://{HOST}:{self.port}"
+
+    @property
+    def callout_url(self) -> str:
+        """Where the gateway answers whom to let in."""
+        return self._url_of(CALLOUT)
+
+    @property
+    def system_url(self) -> str:
+        """Where the gateway sees and ends connections."""
+        return self._url_of(SYSTEM)
+
+    @property
+    def callout_seed(self) -> str:
+        """The account key that signs whom the gateway lets in."""
+        return self._kept_seed().read_text(encoding="utf-8")
+
+    def url_of(self, room: str) -> str:
+        """A room's own address, user and password included; the operator's for a room that has no user."""
+        return self._url_of(room if room in ROOM_USERS else OPERATOR)
+
+    def _url_of(self, user: str) -> str:
+        return f"nats://{user}:{kept_secret(self._password_file(user))}@{HOST}:{self.port}"
+
+    def _password_file(self, user: str) -> Path:
+        return self._home / f"{'user' if user == OPERATOR else user}.password"
+
+    def _kept_seed(self) -> Path:
+        path = self._home / "callout.seed"
+        if not path.exists():
+            write_private(path, new_account_seed())
+        return path
 
     async def start(self) -> None:
         """Start the server and return when it is healthy.
@@ -126,7 +174,7 @@ class EmbeddedNats:
         since = log_size(self._log)
         process = spawn(
             [binary, "-c", self._configuration],
-            environment={"PATH": os.defpath},
+            environment={"PATH": os.defpath, **self._secrets()},
             log=self._log,
             death_signal=signal.SIGTERM,
         )
@@ -156,7 +204,6 @@ class EmbeddedNats:
     def _write_configuration(self) -> None:
         private_folder(self._home)
         private_folder(self._log.parent)
-        password = kept_secret(self._secret)
         write_private(
             self._configuration,
             f"""\
@@ -166,15 +213,19 @@ port: {self.port}
 http: {_quoted(f"{HOST}:{self.monitor_port}")}
 pid_file: {_quoted(str(self._pid_file))}
 max_payload: 1MB
-authorization {{ user: {_quoted(USER)}, password: {_quoted(password)} }}
 jetstream {{
   store_dir: {_quoted(str(self._home / "jetstream"))}
   max_memory_store: 64MB
   max_file_store: 8GB
   sync_interval: always
 }}
-""",
+{accounts_configuration()}""",
         )
+
+    def _secrets(self) -> dict[str, str]:
+        """What the configuration names as variables; it never holds a secret itself."""
+        passwords = {user: kept_secret(self._password_file(user)) for user in STATIC_USERS}
+        return server_environment(passwords, AccountKey(self.callout_seed).issuer)
 
 
 def server_name(line: bytes) -> str | None:

@@ -41,6 +41,11 @@ class HouseDatabase:
     admin_dsn: str
     nats_url: str
     logins: Mapping[str, str]
+    nats: EmbeddedNats | None = None
+
+    def nats_url_of(self, room: str) -> str:
+        """Where `room` connects as itself; the operator's address where the server is not ours to know its users."""
+        return self.nats_url if self.nats is None else self.nats.url_of(room)
 
     def dsn(self, room: str) -> str:
         """Where `room` signs in as itself."""
@@ -92,7 +97,7 @@ async def open_servers(folder: Path) -> AsyncGenerator[Servers]:
 async def provisioned_template(servers: Servers) -> AsyncGenerator[HouseDatabase]:
     """A provisioned database that others are copied from; roles belong to the whole server."""
     async with _database(servers.admin_dsn, f"memcube_template_{uuid4().hex[:12]}") as dsn:
-        house = HouseDatabase(dsn, servers.nats_url, {room: _password(servers, room) for room in ROOMS})
+        house = HouseDatabase(dsn, servers.nats_url, {room: _password(servers, room) for room in ROOMS}, servers.nats)
         await provision(admin_dsn=dsn, nats_url=servers.nats_url, logins=house.logins)
         yield house
 
@@ -102,7 +107,7 @@ async def copy_of(template: HouseDatabase) -> AsyncGenerator[HouseDatabase]:
     """A copy of the template, dropped at the end. Nobody may be connected to the template meanwhile."""
     name = urlsplit(template.admin_dsn).path.lstrip("/")
     async with _database(template.admin_dsn, f"memcube_test_{uuid4().hex[:12]}", template=name) as dsn:
-        yield HouseDatabase(dsn, template.nats_url, template.logins)
+        yield HouseDatabase(dsn, template.nats_url, template.logins, template.nats)
 
 
 @contextlib.asynccontextmanager

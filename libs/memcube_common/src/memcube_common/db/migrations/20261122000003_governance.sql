@@ -363,15 +363,18 @@ end $$;
 
 reset role;
 
--- Attempts that were refused, counted by who and what; the project is the transaction's own.
+-- Attempts that were refused, counted by who and what; the project is the transaction's own. One that is gone by now
+-- takes no events.
 create function memcube.note_denials(p_actors text[], p_sources text[], p_actions text[], p_counts int[]) returns void
-language sql security definer set search_path = '' as $$
+language plpgsql security definer set search_path = '' as $$
+begin
   insert into memcube.project_events (project_id, kind, actor, source, subject, details)
   select pg_catalog.current_setting('app.project_id'), 'denied', actor, source, action,
          pg_catalog.jsonb_build_object('attempts', attempts)
-    from unnest(p_actors, p_sources, p_actions, p_counts) as given (actor, source, action, attempts)
-   where exists (select from memcube.projects p where p.id = pg_catalog.current_setting('app.project_id'))
-$$;
+    from unnest(p_actors, p_sources, p_actions, p_counts) as given (actor, source, action, attempts);
+exception when foreign_key_violation then
+  null;
+end $$;
 
 -- ── what a reader gets: candidates and content, always by way of what it may read ──────────────────
 

@@ -1,0 +1,230 @@
+"""How each operation of the gateway is called: one entry per operationId. An operation without one fails the tests."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from memcube_cli.isolation.tenants import Tenant
+
+NOBODY_PASSES: Final = frozenset(
+    {"forged token", "garbled key", "garbled scheme", "nobody", "EXPIRED key", "REVOKED key"}
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One request, without who sends it: what fills the path, and what goes beside it."""
+
+    path: Mapping[str, str] = field(default_factory=dict[str, str])
+    query: Mapping[str, str] = field(default_factory=dict[str, str])
+    headers: Mapping[str, str] = field(default_factory=dict[str, str])
+    body: Any = None
+
+
+Make = Callable[[Tenant], Call]
+"""A call that carries the identifiers of this tenant, in every place that takes one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """An operation: calls of it with a tenant's identifiers, and one of one's own that has to work.
+
+    calls: by what they carry. control: who may, the call, and the status it must be answered with.
+    anybody: it answers without a credential, and says the same to everybody.
+    compared: what is foreign and what is absent must be answered alike, byte for byte.
+    turn: 0 reads, 1 writes, 2 ends sessions, keys or memberships: in this order, so that nothing is seen of what was
+    only written by the attack itself.
+    """
+
+    calls: Mapping[str, Make]
+    control: tuple[str, Make, int] | None = None
+    anybody: bool = False
+    compared: bool = True
+    turn: int = 0
+
+
+def _plain(tenant: Tenant) -> Call:
+    return Call()
+
+
+def _once(tenant: Tenant) -> dict[str, str]:
+    return {"idempotency-key": tenant["idempotency"]}
+
+
+def _of(slot: str, name: str) -> Make:
+    return lambda tenant: Call({name: tenant[slot]})
+
+
+def _with(body: Callable[[Tenant], Any], path: Mapping[str, str] | None = None, **headers: str) -> Make:
+    """A body, path parameters by their slots; `once`: the tenant's own Idempotency-Key beside it."""
+
+    def make(tenant: Tenant) -> Call:
+        filled = {name: tenant[slot] for name, slot in (path or {}).items()}
+        return Call(filled, headers=_once(tenant) if "once" in headers else {}, body=body(tenant))
+
+    return make
+
+
+def _insight(tenant: Tenant) -> dict[str, Any]:
+    return {
+        "insight": tenant["text"],
+        "id": tenant["OWNER receipt"],
+        "label": tenant["tag"],
+        "tags": [tenant["tag"]],
+        "evidence_refs": [tenant["memory open"]],
+        "governance": {"principals": {"allow": [tenant["MEMBER handle"]], "deny": []}},
+        "metadata": {"project_id": tenant.slug, "memory_id": tenant["memory open"]},
+    }
+
+
+def _import(tenant: Tenant) -> dict[str, Any]:
+    one = {
+        "id": tenant["external"] + "open",
+        "content": tenant["text"],
+        "tags": [tenant["tag"]],
+        "created_by": tenant["MEMBER handle"],
+        "metadata": {"project_id": tenant.slug, "parents": [tenant["memory open"]]},
+    }
+    return {"memories": [one]}
+
+
+ENTRIES: Final[Mapping[str, Entry]] = {
+    "submit_insights": Entry(
+        {
+            "id, tags and references in the body": _with(_insight),
+            "idempotency key": _with(_insight, once="yes"),
+            "many, as another": _with(
+                lambda t: {"insights": [{"insight": t["text"], "agent_id": t["MEMBER handle"]}]}
+            ),
+        },
+        control=("AGENT key", _with(lambda t: {"insight": "verifyisolation control"}), 202),
+        compared=False,
+        turn=1,
+    ),
+    "get_receipt": Entry(
+        {
+            "receipt": _of("MEMBER receipt", "receipt_id"),
+            "memory": _of("memory open", "receipt_id"),
+            "waited for": lambda t: Call(
+                {"receipt_id": t["AGENT receipt"]}, query={"wait": "stored", "timeout": "0.01"}
+            ),
+        },
+        control=("MEMBER token", _of("MEMBER receipt", "receipt_id"), 200),
+    ),
+    "query_memories": Entry(
+        {
+            "words": _with(lambda t: {"text": t["text"], "mode": "keyword", "limit": 200}),
+            "meaning": _with(lambda t: {"text": t["text"], "mode": "hybrid", "limit": 200}),
+            "tags": _with(lambda t: {"tags": [t["tag"]], "limit": 200}),
+            "tags and words": _with(lambda t: {"text": t["text"], "mode": "keyword", "tags": [t["tag"]]}),
+            "idempotency key": _with(lambda t: {"text": t["text"], "mode": "keyword"}, once="yes"),
+        },
+        control=("VIEWER key", _with(lambda t: {"limit": 1}), 200),
+    ),
+    "import_memories": Entry(
+        {"external id and parents": _with(_import), "idempotency key": _with(_import, once="yes")},
+        control=("SERVICE key", _with(lambda t: {"memories": [{"id": "control", "content": "verifyisolation"}]}), 200),
+        compared=False,
+        turn=1,
+    ),
+    "get_memory": Entry(
+        {
+            "open": _of("memory open", "memory_id"),
+            "public": _of("memory public", "memory_id"),
+            "receipt": _of("MEMBER receipt", "memory_id"),
+        },
+        control=("MEMBER key", _of("memory open", "memory_id"), 200),
+    ),
+    "set_governance": Entry(
+        {
+            "open": _with(lambda t: {"visibility": "public"}, {"memory_id": "memory open"}),
+            "public": _with(
+                lambda t: {"principals": {"allow": [t["AGENT handle"]], "deny": []}}, {"memory_id": "memory public"}
+            ),
+        },
+        control=("SERVICE key", _with(lambda t: {"visibility": "public"}, {"memory_id": "memory public"}), 200),
+        turn=1,
+    ),
+    "follow_changes": Entry(
+        {
+            "live": _plain,
+            "resumed by header": lambda t: Call(headers={"last-event-id": t["position"]}),
+            "resumed by query": lambda t: Call(query={"after": "0"}),
+        },
+        control=("MEMBER key", _plain, 200),
+        compared=False,
+    ),
+    "get_project": Entry({"the project": _plain}, control=("VIEWER token", _plain, 200)),
+    "list_projects": Entry({"nothing": _plain}, control=("MEMBER token", _plain, 200)),
+    "make_project": Entry(
+        {"the slug": _with(lambda t: {"id": t.slug}), "idempotency key": _with(lambda t: {"id": t.slug}, once="yes")},
+        control=("OWNER token", _with(lambda t: {"id": t.slug}), 403),
+        turn=1,
+    ),
+    "get_quota": Entry({"the project": _plain}, control=("VIEWER token", _plain, 200)),
+    "list_members": Entry({"the project": _plain}, control=("VIEWER token", _plain, 200)),
+    "invite_member": Entry(
+        {
+            "handle": _with(lambda t: {"handle": t["VIEWER handle"], "role": "VIEWER"}),
+            "idempotency key": _with(lambda t: {"handle": t["ADMIN handle"], "role": "VIEWER"}, once="yes"),
+        },
+        compared=False,
+        turn=1,
+    ),
+    "change_member": Entry(
+        {
+            "handle": _with(lambda t: {"role": "VIEWER"}, {"handle": "MEMBER handle"}),
+            "account": _with(lambda t: {"role": "VIEWER"}, {"handle": "MEMBER account"}),
+        }, turn=1),
+    "remove_member": Entry(
+        {"handle": _of("MEMBER handle", "handle"), "account": _of("MEMBER account", "handle")}, turn=2
+    ),
+    "list_project_events": Entry(
+        {
+            "the project": _plain,
+            "before a key": lambda t: Call(query={"before": t["SERVICE key"]}),
+            "before an event": lambda t: Call(query={"before": t["event"]}),
+        },
+        control=("OWNER token", _plain, 200),
+    ),
+    "list_keys": Entry({"the project": _plain}, control=("OWNER token", _plain, 200)),
+    "make_key": Entry(
+        {
+            "name": _with(lambda t: {"name": t["SERVICE key name"]}),
+            "idempotency key": _with(lambda t: {"name": t["AGENT key name"]}, once="yes"),
+        },
+        compared=False,
+        turn=1,
+    ),
+    "revoke_key": Entry(
+        {"key": _of("SERVICE key", "key_id"), "account": _of("OWNER account", "key_id")},
+        control=("OWNER token", _of("VICTIM key", "key_id"), 204),
+        turn=2,
+    ),
+    "make_account": Entry(
+        {
+            "e-mail": _with(
+                lambda t: {
+                    "email": t["MEMBER email"], "name": "x", "password": t.password, "invitation": t["invitation"]
+                }
+            ),
+        },
+        anybody=True,
+        turn=1,
+    ),
+    "get_account": Entry({"nothing": _plain}, control=("MEMBER token", _plain, 200)),
+    "join_project": Entry({"invitation": _with(lambda t: {"invitation": t["invitation"]})}, turn=1),
+    "sign_in": Entry(
+        {"e-mail": _with(lambda t: {"email": t["VIEWER email"], "password": "not the password of anybody"})},
+        anybody=True,
+    ),
+    "refresh_session": Entry({"token": _with(lambda t: {"refresh_token": t["refresh"]})}, anybody=True),
+    "sign_out": Entry({"nothing": _plain}, control=("VIEWER token", _plain, 204), turn=2),
+    "change_password": Entry(
+        {"password": _with(lambda t: {"current_password": "not " + t.password, "new_password": "another, 20 long …"})},
+        turn=2,
+    ),
+    "get_jwks": Entry({"nothing": _plain}, anybody=True),
+}  # fmt: skip

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeVar
 from urllib.parse import unquote, urlsplit
 
-from pydantic import AfterValidator, Field, SecretStr
+from pydantic import AfterValidator, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from memcube_common.security.strength import weakness_of_password
@@ -41,3 +41,28 @@ class RoomSettings(BaseSettings):
     connect_timeout: float = Field(
         default=1.0, gt=0, le=60, description="Seconds to wait for a connection before answering 'try again'."
     )
+
+
+S = TypeVar("S", bound=RoomSettings)
+
+
+def read_settings(kind: type[S]) -> S:
+    """The settings of a room out of its environment.
+
+    Raises SystemExit with one line for each that is missing or unfit, by the name of its variable, never its value.
+    """
+    try:
+        return kind()  # pyright: ignore[reportCallIssue] (the environment gives them)
+    except ValidationError as error:
+        faults = error.errors(include_url=False, include_context=False, include_input=False)
+        raise SystemExit(
+            "\n".join(_said(kind, fault["loc"], fault["type"], fault["msg"]) for fault in faults)
+        ) from None
+
+
+def _said(kind: type[RoomSettings], path: tuple[int | str, ...], fault: str, message: str) -> str:
+    why = "is not set" if fault == "missing" else message.removeprefix("Value error, ")
+    if not path:
+        return why
+    name = str(path[0])
+    return f"{f'MEMCUBE_{name}'.upper() if name in kind.model_fields else name}: {why}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from memcube_common import frame
+from memcube_common.settings import read_settings
 from memcube_gateway.app import build_app
 from memcube_gateway.room import open_room
 from memcube_gateway.settings import GatewaySettings
@@ -16,7 +17,7 @@ async def run(settings: GatewaySettings) -> None:
 
 def main() -> None:
     """Run the gateway with what the environment tells it."""
-    settings = GatewaySettings()  # pyright: ignore[reportCallIssue]
+    settings = read_settings(GatewaySettings)
     frame.run_room("gateway", settings, lambda: run(settings))
 
 

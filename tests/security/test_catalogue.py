@@ -244,3 +244,23 @@ async def test_views_look_with_the_eyes_of_who_asks(catalogue: asyncpg.Connectio
                    and not coalesce(c.reloptions, '{}') && array['security_invoker=true', 'security_invoker=on'])""",
     )
     assert blind == set()
+
+
+async def test_no_role_makes_temporary_tables(template: HouseDatabase) -> None:
+    """A temporary table could carry a trigger of the house, which would then act on rows that are nobody's."""
+    async with admin(template) as connection:
+        able = await connection.fetch(
+            f"""select r.rolname from pg_roles r
+                 where {ROLES} and has_database_privilege(r.oid, current_database(), 'TEMPORARY, CREATE')"""
+        )
+    assert [row["rolname"] for row in able] == []
+
+
+async def test_nobody_calls_a_trigger_function(catalogue: asyncpg.Connection[Row]) -> None:
+    callers = await catalogue.fetch(
+        f"""select p.proname, r.rolname from pg_proc p cross join pg_roles r
+             where p.pronamespace = 'memcube'::regnamespace and p.prorettype = 'trigger'::regtype and {ROLES}
+               and p.proowner <> r.oid and not pg_has_role(r.oid, p.proowner, 'MEMBER')
+               and has_function_privilege(r.oid, p.oid, 'EXECUTE')"""
+    )
+    assert [tuple(row) for row in callers] == []

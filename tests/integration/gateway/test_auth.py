@@ -15,7 +15,9 @@ from tests.house_people import PASSWORD, Person, an_owner, signed_in
 from tests.rooms import admin
 
 from memcube_common.security.emails import email_key
+from memcube_common.security.principal import Principal
 from memcube_common.testing.servers import HouseDatabase, HouseProject
+from memcube_gateway.credentials import store
 
 
 @pytest_asyncio.fixture
@@ -225,6 +227,35 @@ async def test_a_new_password_ends_the_other_sessions(
     old = await client.post("/v1/auth/token", json={"email": owner.email, "password": PASSWORD})
     assert old.status_code == 401
     await signed_in(client, owner.email, "another long sentence")
+
+
+async def test_a_sign_in_that_meets_a_new_password_does_not_outlive_the_old_one(
+    client: httpx.AsyncClient, gateway: RunningGateway, database: HouseDatabase, owner: Person
+) -> None:
+    async with admin(database) as psql:
+        find = "select id, password from memcube.accounts where email_key = $1"
+        row = await psql.fetchrow(find, email_key(owner.email))
+        assert row is not None
+        account, kept = row["id"], row["password"]
+        waiting = (
+            "select count(*) from pg_stat_activity where wait_event_type = 'Lock' and datname = current_database()"
+        )
+        change = {"current_password": PASSWORD, "new_password": "another long sentence"}
+        async with gateway.room.db.transaction(Principal.doorkeeper(account=account)) as tx:
+            opened = await store.open_session(
+                tx, account=account, session=uuid4(), proved=kept, refresh_hash=email_key(owner.access)
+            )
+            changing = asyncio.create_task(client.post("/v1/auth/password", json=change, headers=owner.authorization))
+            async with asyncio.timeout(10):
+                while not changing.done() and not await psql.fetchval(waiting):
+                    pass
+        changed = await changing
+        alive = await psql.fetchval(
+            "select count(*) from memcube.sessions where account_id = $1 and ended_at is null", account
+        )
+
+    assert opened
+    assert (changed.status_code, alive) == (204, 1)  # the session that changed it
 
 
 @pytest.mark.parametrize("password", ["short", "x" * 11, "x" * 257, "with\x00nul in it"])

@@ -237,11 +237,12 @@ async def test_a_silent_stream_says_that_it_is_alive(database: HouseDatabase, pr
                 pass
 
 
+@pytest.mark.parametrize("limit", ["subscribers_max", "subscribers_per_project", "subscribers_per_key"])
 async def test_more_readers_than_allowed_are_sent_away_for_a_while(
-    database: HouseDatabase, project: HouseProject
+    database: HouseDatabase, project: HouseProject, limit: str
 ) -> None:
     async with (
-        running_gateway(database, subscribers_max=1) as gateway,
+        running_gateway(database, **{limit: 1}) as gateway,
         httpx.AsyncClient(
             base_url=f"{gateway.url}/v1/projects/{project.slug}/", headers=project.authorization, timeout=15
         ) as http,
@@ -251,6 +252,8 @@ async def test_more_readers_than_allowed_are_sent_away_for_a_while(
             refused = await http.get("changes")
             assert (refused.status_code, refused.json()["code"]) == (503, "too_many_streams")
         assert await until(lambda: gateway.room.changes.followers == 0, within=5)
+        async with following(http) as reader:
+            await reader.next()
 
 
 async def test_a_reader_that_takes_nothing_is_closed(

@@ -218,6 +218,20 @@ async def test_named_origins_may_call_and_others_may_not(database: HouseDatabase
         assert "access-control-allow-credentials" not in answer.headers
 
 
+async def test_whom_nobody_knows_does_not_fill_the_memory(gateway: RunningGateway, project: HouseProject) -> None:
+    long = {"text": "x" * 20_000}
+    async with client(gateway) as stranger, client(gateway, project) as mine:
+        refused = [
+            await stranger.post(path, json=long) for path in ("/v1/auth/token", "/v1/auth/refresh", "/v1/accounts")
+        ]
+        known = await mine.post(f"/v1/projects/{project.slug}/memories/query", json=long)
+
+    assert [(answer.status_code, answer.json()["detail"]) for answer in refused] == [
+        (413, "The body may be at most 16384 bytes.")
+    ] * 3
+    assert known.status_code == 422
+
+
 async def test_preflights_count_for_their_address_and_not_for_strangers(database: HouseDatabase) -> None:
     asking = {"origin": APP, "access-control-request-method": "GET"}
     rates = {"address_rate": 0.1, "address_burst": 3, "stranger_rate": 0.1, "stranger_burst": 1}

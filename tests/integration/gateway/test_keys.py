@@ -101,6 +101,20 @@ async def test_a_key_is_shown_once_and_opens_its_project(
     assert sent.status_code == 202
 
 
+@pytest.mark.parametrize(("role", "status"), [("AGENT", 403), ("MEMBER", 403), ("SERVICE", 202)])
+async def test_only_the_privileged_bring_in_what_is_under_legal_hold(
+    client: httpx.AsyncClient, owner: Person, project: HouseProject, keys: str, role: str, status: int
+) -> None:
+    made = (await client.post(keys, json={"name": "holder", "role": role}, headers=owner.authorization)).json()
+    authorization = {"authorization": f"Bearer {made['key']}"}
+    path = f"/v1/projects/{project.slug}/insights"
+    held = {"insight": "Held.", "governance": {"legal_hold": True}}
+    for body in (held, {"insights": [{"insight": "Not held."}, held]}):
+        assert (await client.post(path, json=body, headers=authorization)).status_code == status
+    free = {"insight": "Not held.", "governance": {"legal_hold": False}}
+    assert (await client.post(path, json=free, headers=authorization)).status_code == 202
+
+
 async def test_a_publishable_key_brings_nothing_in(
     client: httpx.AsyncClient, owner: Person, project: HouseProject, keys: str
 ) -> None:

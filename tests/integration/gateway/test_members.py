@@ -317,6 +317,91 @@ async def test_two_owners_who_remove_each_other_leave_one(
     assert left == 1
 
 
+async def test_who_was_put_down_does_not_get_up_again_while_the_role_is_remembered(
+    client: httpx.AsyncClient, owner: Person, project: HouseProject, members: str
+) -> None:
+    second = await a_member(client, owner, project.slug, handle="second", role="OWNER")
+    keys = f"/v1/projects/{project.slug}/keys"
+
+    async def rise() -> list[int]:
+        answers = [
+            await client.patch(f"{members}/second", json={"role": "OWNER"}, headers=second.authorization),
+            await client.post(members, json={"handle": "back", "role": "OWNER"}, headers=second.authorization),
+            await client.post(keys, json={"name": "back", "role": "OWNER"}, headers=second.authorization),
+            await client.delete(f"{members}/owner", headers=second.authorization),
+        ]
+        return [answer.status_code for answer in answers]
+
+    await roles(client, second, members)  # remembered from here on
+    await client.patch(f"{members}/second", json={"role": "VIEWER"}, headers=owner.authorization)
+    assert await rise() == [403] * 4
+    await client.patch(f"{members}/second", json={"role": "OWNER"}, headers=owner.authorization)
+    assert (await client.get(keys, headers=second.authorization)).status_code == 200
+    await client.delete(f"{members}/second", headers=owner.authorization)
+    assert await rise() == [404] * 4
+    assert await roles(client, owner, members) == {"owner": "OWNER"}
+
+
+@pytest.mark.parametrize("how", ["removed", "put down"])
+async def test_nobody_joins_by_the_word_of_who_has_no_say_any_more(
+    client: httpx.AsyncClient, owner: Person, project: HouseProject, members: str, how: str
+) -> None:
+    admin = await a_member(client, owner, project.slug, handle="admin", role="ADMIN")
+    invited = await client.post(members, json={"handle": "friend", "role": "AGENT"}, headers=admin.authorization)
+    assert invited.status_code == 201
+    if how == "removed":
+        gone = await client.delete(f"{members}/admin", headers=owner.authorization)
+    else:
+        gone = await client.patch(f"{members}/admin", json={"role": "MEMBER"}, headers=owner.authorization)
+    assert gone.status_code in {200, 204}
+    joined = await client.post(
+        "/v1/accounts",
+        json={
+            "email": f"friend-{how.split()[0]}@example.org",
+            "name": "friend",
+            "password": "a long enough pass phrase",
+            "invitation": invited.json()["token"],
+        },
+    )
+    assert joined.status_code >= 400
+    assert "friend" not in await roles(client, owner, members)
+
+
+async def test_who_signed_out_manages_nobody_while_the_session_is_remembered(
+    client: httpx.AsyncClient, owner: Person, project: HouseProject, members: str
+) -> None:
+    thief = await signed_in(client, owner.email)
+    await roles(client, thief, members)
+    await client.post("/v1/auth/logout", headers=thief.authorization)
+
+    invited_by_thief = await client.post(members, json={"handle": "back"}, headers=thief.authorization)
+    assert invited_by_thief.status_code == 401
+
+
+async def test_a_role_that_is_lost_while_a_request_waits_is_lost_for_that_request(
+    client: httpx.AsyncClient, database: HouseDatabase, owner: Person, project: HouseProject, members: str
+) -> None:
+    second = await a_member(client, owner, project.slug, handle="second", role="OWNER")
+    up = {"role": "OWNER"}
+    async with admin(database) as psql, admin(database) as watch:
+        async with psql.transaction():
+            await psql.execute("select memcube.lock_members($1)", project.slug)
+            rising = asyncio.create_task(client.patch(f"{members}/second", json=up, headers=second.authorization))
+            waiting = (
+                "select count(*) from pg_stat_activity where wait_event = 'advisory' and datname = current_database()"
+            )
+            async with asyncio.timeout(10):
+                while not await watch.fetchval(waiting):
+                    assert not rising.done()
+            await psql.execute(
+                "update memcube.members set role = 'VIEWER' where project_id = $1 and handle = 'second'", project.slug
+            )
+        answer = await rising
+
+    assert answer.status_code == 403
+    assert await roles(client, owner, members) == {"owner": "OWNER", "second": "VIEWER"}
+
+
 async def test_a_project_can_be_deleted_with_its_owners(
     client: httpx.AsyncClient, database: HouseDatabase, owner: Person, project: HouseProject
 ) -> None:

@@ -69,6 +69,34 @@ async def test_what_is_frozen_changes_for_nobody_before_it_is_unfrozen(ruled: Ru
     await ruled.psql.execute("update memcube.memories set label = 'other' where id = $1", memory)
 
 
+async def test_saying_the_same_again_does_not_change_what_is_frozen(ruled: Ruled) -> None:
+    memory = await ruled.write(by="ada", frozen=True)
+    for by, role in (("ada", "AGENT"), ("bo", "AGENT"), ("root", "OWNER")):
+        with pytest.raises(Frozen):
+            await ruled.govern(memory, by=by, role=role, frozen=True)
+    assert await ruled.column(memory, "version") == 1
+
+
+async def test_what_was_stated_of_a_derived_memory_is_not_undone_while_its_source_demands_the_same(
+    ruled: Ruled,
+) -> None:
+    marks: dict[str, Any] = {"legal_hold": True, "pii_tagged": True, "principals": {"deny": ["cy"]}}
+    source = await ruled.write(by="bo", **marks)
+    child = await ruled.write(by="bo", parents=[source], **marks)
+    with pytest.raises(NotAllowed):  # may write it, and is not its creator
+        await ruled.govern(child, by="di", role="AGENT", legal_hold=True, pii_tagged=True)
+    # Its creator may restate it, and neither ends a hold by that nor takes over what is only inherited.
+    assert await ruled.govern(child, by="bo", role="AGENT", principals={"deny": ["cy"]}, pin=False)
+    assert await ruled.govern(source, by="root", role="OWNER")
+    assert (await ruled.column(child, "legal_hold"), await ruled.column(child, "denied")) == (True, ["cy"])
+
+    other = await ruled.write(by="bo", legal_hold=True)
+    plain = await ruled.write(by="bo", parents=[other])
+    assert await ruled.govern(plain, by="bo", role="AGENT", legal_hold=True, read_roles=["MEMBER"])
+    assert await ruled.govern(other, by="root", role="OWNER")
+    assert (await ruled.column(plain, "legal_hold"), await ruled.column(plain, "read_roles")) == (False, ["MEMBER"])
+
+
 async def test_what_is_under_legal_hold_is_removed_by_nobody(ruled: Ruled) -> None:
     memory = await ruled.write(by="ada", legal_hold=True)
     for statement in (

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from uuid import UUID
 
 import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.eventually import eventually
 from tests.integration.governance.conftest import Ruled
 
 from memcube_common.contracts.fields import Governance
@@ -46,6 +49,70 @@ async def test_the_maker_of_a_derivation_keeps_no_way_in_that_a_source_does_not_
     assert await ruled.read(child, by="ada", role="AGENT") is not None
     assert await ruled.govern(source, by="bo", role="AGENT", visibility="private")
     assert await ruled.read(child, by="ada", role="AGENT") is None
+
+
+async def test_a_way_in_that_a_source_takes_away_is_announced_of_what_was_derived(ruled: Ruled) -> None:
+    source = await ruled.write(by="bo", principals={"allow": ["ada"]}, visibility="private")
+    child = await ruled.write(by="ada", role="AGENT", parents=[source])
+    assert await ruled.govern(source, by="bo", role="AGENT", visibility="private")
+    change = await ruled.psql.fetchrow(
+        "select body, let_in from memcube.changes where project_id = $1 and memory_id = $2 order by seq desc limit 1",
+        ruled.project,
+        child,
+    )
+    assert change is not None
+    assert (orjson.loads(change["body"])["changed"], change["let_in"]) == (["governance"], [])
+    assert await ruled.psql.fetchval(
+        "select changed from memcube.memory_events where memory_id = $1 and kind = 'UPDATED'", child
+    ) == ["governance"]
+
+
+@pytest.mark.parametrize("first", ["source", "child"])
+async def test_a_source_tightened_while_something_is_derived_from_it_reaches_it(ruled: Ruled, first: str) -> None:
+    source = await ruled.write(by="bo")
+    children: list[UUID] = []
+
+    async def derive() -> None:
+        children.append(await ruled.write(by="ada", role="AGENT", parents=[source]))
+
+    async def tighten() -> None:
+        assert await ruled.govern(source, by="bo", role="AGENT", visibility="private", principals={"allow": ["ada"]})
+
+    before, after = (tighten, derive) if first == "source" else (derive, tighten)
+    # A lock that the first needs last keeps its transaction open until the second waits for it.
+    gate = ruled.psql.transaction()
+    await gate.start()
+    await ruled.psql.execute("lock table memcube.memory_events in share mode")
+    leading = asyncio.create_task(before())
+    await eventually(lambda: _waiting(ruled, 1), within=5)
+    following = asyncio.create_task(after())
+    await eventually(lambda: _waiting(ruled, 2), within=5)
+    await gate.rollback()
+    await asyncio.gather(leading, following)
+    assert [await ruled.column(one, "visibility") for one in (source, *children)] == ["private", "private"]
+
+
+async def _waiting(ruled: Ruled, many: int) -> bool:
+    """Whether `many` of the database's transactions wait for a lock."""
+    await ruled.psql.execute("select pg_stat_clear_snapshot()")
+    return many <= await ruled.psql.fetchval(
+        "select count(distinct pid) from pg_locks"
+        " where not granted and pid in (select pid from pg_stat_activity where datname = current_database())"
+    )
+
+
+async def test_what_a_source_does_not_say_opens_nothing(ruled: Ruled) -> None:
+    source = await ruled.write(by="bo", visibility="public", sensitivity="public")
+    child = await ruled.write(by="ada", parents=[source], visibility="public", sensitivity="public")
+    own = await ruled.write(by="ada", visibility="public")
+    unsaid = "array['visibility', 'sensitivity', 'principals']"
+    silent = f"update memcube.memories set governance = governance - {unsaid} where id = $1"
+    await ruled.psql.execute(silent, source)
+    assert await ruled.column(source, "visibility") == "private"
+    assert await ruled.column(child, "visibility") == "private"
+    assert orjson.loads(await ruled.column(child, "governance"))["sensitivity"] == "confidential"
+    await ruled.psql.execute(silent, own)
+    assert await ruled.write(by="ada", parents=[own], principals={"deny": ["cy"]})
 
 
 async def test_descendants_are_judged_again_through_every_generation(ruled: Ruled) -> None:
@@ -132,8 +199,6 @@ def as_json(stated: dict[str, Any]) -> str:
 
 
 async def test_the_union_is_closed_commutative_in_effect_and_never_looser(ruled: Ruled) -> None:
-    import asyncio
-
     loop = asyncio.get_running_loop()
 
     def union(a: str, b: str) -> dict[str, Any]:

@@ -86,6 +86,27 @@ async def test_what_is_past_its_time_or_quarantined_is_seen_by_the_privileged_on
         assert await ruled.column(memory, "audience") == (1 if memory == expired else 2)
 
 
+async def test_what_happens_to_a_memory_past_its_time_is_announced_to_the_privileged_only(ruled: Ruled) -> None:
+    past = (datetime.now(UTC) - timedelta(seconds=1)).isoformat()
+    over, ended = await ruled.write(by="ada", expires_at=past), await ruled.write(by="ada")
+    for change in ("lifecycle = 'EXPIRED'", "label = 'anew'", "lifecycle = 'ACTIVE'"):
+        await ruled.psql.execute(f"update memcube.memories set {change} where id = any($1)", [over, ended])
+    said = await ruled.psql.fetch(
+        "select memory_id, split_part(type, '.', 3) as verb, audience, visibility, let_in from memcube.changes"
+        " where project_id = $1 order by seq",
+        ruled.project,
+    )
+    told: dict[object, list[object]] = {over: [], ended: []}
+    for row in said:
+        shut = (row["audience"], row["visibility"], row["let_in"]) == (2, "private", [])
+        assert shut or (row["audience"], row["visibility"], row["let_in"]) == (1, "project", ["ada"])
+        told[row["memory_id"]].append((row["verb"], "privileged" if shut else "all"))
+    assert told[ended] == [("created", "all"), ("expired", "all"), ("updated", "privileged"), ("restored", "all")]
+    assert told[over] == [
+        ("created", "privileged"), ("expired", "all"), ("updated", "privileged"), ("restored", "privileged"),
+    ]  # fmt: skip
+
+
 async def test_time_to_live_counts_from_the_day_a_memory_was_brought_in(ruled: Ruled) -> None:
     memory = await ruled.write(ttl_days=3)
     stored, expires = await ruled.column(memory, "stored_at"), await ruled.column(memory, "expires_at")

@@ -16,7 +16,7 @@ from nats.aio.msg import Msg
 from nats.js.errors import NotFoundError
 from tests.integration.nats_accounts.conftest import House, Member
 
-from memcube import NotSignedIn, Patience, TooLarge
+from memcube import NotAllowed, NotSignedIn, Patience, TooLarge
 from memcube.models import Change
 from memcube.news import ChangeStream
 from memcube_common.bus.accounts import STATIC_USERS, server_environment
@@ -159,6 +159,18 @@ async def test_only_the_privileged_may_take_anothers_name(house: House) -> None:
         assert (await connection.publish_insight("Signed by another.")).id
     with pytest.raises(NotSignedIn):
         await type(agent)(agent.address, agent.project, "anybody", agent.key).connection(patience=QUICK).open()
+
+
+async def test_only_the_privileged_bring_in_what_is_under_legal_hold(house: House) -> None:
+    service = await house.member("runner", "SERVICE")
+    agent = await house.member("worker", "AGENT", service.project)
+    held = {"legal_hold": True}
+    async with service.connection() as connection:
+        assert (await connection.publish_insight("Held.", governance=held)).id
+    async with agent.connection() as connection:
+        with pytest.raises(NotAllowed):
+            await connection.publish_insight("Held by an agent.", governance=held)
+        assert (await connection.publish_insight("Not held.", governance={"legal_hold": False})).id
 
 
 async def test_who_asks_too_often_is_told_to_wait_and_others_are_not(house: House) -> None:

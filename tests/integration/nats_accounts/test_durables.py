@@ -114,3 +114,16 @@ async def test_a_stream_that_is_not_there_asks_to_try_again(durables: Durables, 
     await operator.client.jetstream().delete_stream("CHANGES")
     with pytest.raises(TryAgain):
         await durables.follow("p", [OPEN], "resume", instead_of="q")
+
+
+async def test_one_project_does_not_take_the_room_of_others(
+    operator: Bus, durables: Durables, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("memcube_gateway.agents.durables.PER_PROJECT", 2)
+    for agent in ("a", "b"):
+        await durables.follow(f"p_greedy_{agent}_x", [OPEN], "resume", instead_of=f"p_greedy_{agent}_y")
+    with pytest.raises(TooManyFollowers, match="a project may have"):
+        await durables.follow("p_greedy_c_x", [OPEN], "resume", instead_of="p_greedy_c_y")
+    await durables.follow("p_greedy_a_x", [OPEN], "resume", instead_of="p_greedy_a_y")
+    await durables.follow("p_greedy_a_x", [OPEN], "all", instead_of="p_greedy_a_y")
+    await durables.follow("p_modest_a_x", [OPEN], "resume", instead_of="p_modest_a_y")

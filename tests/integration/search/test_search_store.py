@@ -176,7 +176,7 @@ async def test_a_search_is_two_statements(reader: Database, big: Big, monkeypatc
     for question in (asked(big, vector, text="w1 w2"), asked(big, vector), asked(big, None, text="w1 w2")):
         await find(reader, big, question, sizes)
 
-    assert ran == ["by_both", "read_found", "by_both", "read_found", "by_words", "read_found"]
+    assert ran == ["by_both", "read_enough"] * 2 + ["by_words", "read_enough"]
     assert sizes.is_small(big.slug, big.generation) is True
 
 

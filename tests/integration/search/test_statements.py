@@ -45,6 +45,7 @@ ROLES: dict[str, tuple[str, ...]] = {
     "memcube_gateway.credentials/list_invitations": (USER,),
     "memcube_gateway.credentials/insert_invitation": (USER,),
     "memcube_gateway.credentials/withdraw_invitation": (USER,),
+    "memcube_gateway.credentials/withdraw_invitations_of": (USER,),
     "memcube_gateway.credentials/list_keys": (USER,),
     "memcube_gateway.credentials/find_key_role": (USER,),
     "memcube_gateway.credentials/insert_key": (USER,),

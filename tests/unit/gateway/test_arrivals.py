@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import Any, cast
 
 import pytest
+from starlette.requests import Request
 
 from memcube_gateway.arrivals import Arrival, Entrance, arrival_of, read_address, read_networks
 from memcube_gateway.limits import Limits
@@ -108,3 +110,12 @@ def test_the_credential_is_kept_as_a_hash_only() -> None:
 
     assert len(cast(bytes, arrival.credential)) == 32
     assert b"secret" not in repr(arrival).encode()
+
+
+def test_of_two_credentials_the_first_counts_as_it_does_at_the_door() -> None:
+    heads = [(b"authorization", b"Bearer guess"), (b"authorization", b"Bearer good")]
+    scope: dict[str, Any] = {"headers": heads, "client": ("192.0.2.1", 1), "scheme": "http"}
+    arrival = Entrance(Limits(GatewaySettings.model_construct()), ()).receive(scope)
+
+    assert Request({**scope, "type": "http"}).headers["authorization"] == "Bearer guess"
+    assert arrival.credential == hashlib.sha256(b"Bearer guess").digest()

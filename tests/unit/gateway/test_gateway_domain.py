@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from memcube_common.contracts.api import ImportedMemory, Receipt
 from memcube_common.contracts.fields import ReceiptState
-from memcube_common.governance.domain import Access
-from memcube_gateway.domain import Framed, RecentChanges, frame, imported, is_settled
+from memcube_common.governance.domain import Access, Reader
+from memcube_gateway.domain import Framed, RecentChanges, effect_of, frame, imported, is_settled
 from memcube_gateway.routes.changes import greet
 from memcube_gateway.store import FeedEnds
 
@@ -98,3 +98,21 @@ def test_recent_changes_are_consecutive_whatever_arrives(arriving: list[int], si
         frames = None if changes is None else [change.frame for change in changes]
         expected = [b"%d" % number for number in range(position + 1, recent.head + 1)]
         assert frames == expected if len(expected) <= size else frames is None
+
+
+def test_what_expired_is_told_again_to_the_privileged_only_until_it_is_restored() -> None:
+    memory, reader, root = uuid4(), Reader("mo", "MEMBER"), Reader("root", "OWNER")
+    access = Access(visibility="project", read_roles=("MEMBER",))
+    recent = RecentChanges(0)
+
+    def happens(position: int, type: str) -> None:
+        recent.offer(Framed(position, b"%d" % position, access, memory, effect_of(type, None)))
+
+    def told(to: Reader) -> list[bytes]:
+        return [shown for change in recent.after(0) or () if (shown := change.shown_to(to)) is not None]
+
+    happens(1, "memory.v1.created")
+    happens(2, "memory.v1.expired")
+    assert (told(reader), told(root)) == ([b"2"], [b"1", b"2"])
+    happens(3, "memory.v1.restored")
+    assert told(reader) == [b"1", b"2", b"3"]

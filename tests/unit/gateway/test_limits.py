@@ -206,3 +206,24 @@ def test_any_mixture_of_waiting_and_asking_stays_within_every_window() -> None:
     for start in range(0, len(times), 7):
         for end in range(start, min(start + 200, len(times))):
             assert end - start + 1 <= 10 + 50 * (times[end] - times[start]) / 1e9 + 1e-6
+
+
+def test_a_credential_that_nobody_looks_at_counts_as_none() -> None:
+    one = limits(Clock(), stranger_rate=1, stranger_burst=3)
+
+    for made_up in (b"a", b"b", b"c"):
+        arrival = arriving(one, credential=made_up)
+        one.arrive(arrival)
+        one.leave(arrival, 404)
+    with pytest.raises(TooManyRequests):
+        one.arrive(arriving(one, credential=b"d"))
+
+
+def test_who_is_answered_before_anybody_looked_is_no_stranger() -> None:
+    one = limits(Clock(), stranger_rate=1, stranger_burst=1)
+
+    for status in (503, 429, 503):
+        arrival = arriving(one, credential=b"a")
+        one.arrive(arrival)
+        one.leave(arrival, status)
+    one.arrive(arriving(one, credential=b"a"))

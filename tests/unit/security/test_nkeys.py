@@ -14,6 +14,9 @@ from memcube_common.security.nkeys import ACCOUNT, SERVER, AccountKey, new_accou
 SEED = "SAAG2LY32CSJ45ZVZDQQGQXZWZMF3UL2YMYJ4T4IWETAYXVJPPR5IGO2NM"
 ISSUER = "ADWMNM252NIJAPAFCCZTO37PMM4G6FODIRTZSS4GU725HLJXD342VOVE"
 DOCUMENTED = "SAAPN4W3EG6KCJGUQTKTJ5GSB5NHK5CHAJL4DBGFUM3HHROI4XUEP4OBK4"
+COPIED_EVERYWHERE = (
+    "SAANDLKMXL6CUS3CP52WIXBEDN6YJ545GDKC65U5JZPPV6WH6ESWUA6YAI"  # of the same guide, and of NATS' tests
+)
 
 
 def test_the_public_half_is_the_one_that_nats_makes_of_the_seed() -> None:
@@ -30,7 +33,7 @@ def test_a_fresh_seed_is_an_accounts_and_never_the_same() -> None:
 @pytest.mark.parametrize(
     "seed",
     [
-        "", "SA", DOCUMENTED,
+        "", "SA", DOCUMENTED, COPIED_EVERYWHERE,
         SEED[:-1], SEED + "A", SEED.replace("G2LY", "G2LZ"), SEED.lower(), "SU" + SEED[2:], ISSUER,
         nkeys.encoded(bytes([18 << 3, 0]) + b"\x00" * 32),
         nkeys.encoded(bytes([18 << 3, 0]) + b"0123456789abcdef0123456789abcdef"),

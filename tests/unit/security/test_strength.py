@@ -65,12 +65,21 @@ def test_without_token_keys_the_gateway_does_not_start(monkeypatch: pytest.Monke
 
 
 @pytest.mark.parametrize("name", ["postgres_dsn", "nats_url"])
-@pytest.mark.parametrize("password", ["secret", "change-me-change-me", "your-password-here-please", "aaaaaaaaaaaaaaaa"])
+@pytest.mark.parametrize(
+    "password", ["secret", "change-me-change-me", "your-password-here-please", "PasswordPassword", "aaaaaaaaaaaaaaaa"]
+)
 def test_a_servers_weak_password_is_refused_and_not_repeated(name: str, password: str) -> None:
     with pytest.raises(ValidationError) as refused:
         settings(GOOD, **{name: f"nats://memcube:{password}@127.0.0.1"})
     assert name in str(refused.value)
     assert password not in str(refused.value)
+
+
+@pytest.mark.parametrize("name", ["postgres_dsn", "nats_url"])
+@pytest.mark.parametrize("empty", ["", " "])
+def test_no_address_at_all_is_refused(name: str, empty: str) -> None:
+    with pytest.raises(ValidationError, match=name):
+        settings(GOOD, **{name: empty})
 
 
 def test_random_secrets_are_good() -> None:

@@ -12,7 +12,9 @@ from memcube_common.security.strength import weakness_of_password
 
 
 def _protected(url: SecretStr) -> SecretStr:
-    """Refuse an address whose password anybody would guess; one without any signs in by other means."""
+    """Refuse no address, and one whose password anybody would guess; one without any signs in by other means."""
+    if not url.get_secret_value().strip():  # the drivers would take one of their own
+        raise ValueError("is empty")
     password = urlsplit(url.get_secret_value()).password
     if password is not None and (weakness := weakness_of_password(unquote(password))) is not None:
         raise ValueError(f"the password in it {weakness}")

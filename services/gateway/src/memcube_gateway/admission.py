@@ -130,13 +130,16 @@ class Door:
         self._used: dict[str, datetime] = {}
         self._accounts: _Remembered[UUID] = _Remembered(clock)
 
-    async def admit(self, project: str, authorization: str | None, patience: Patience, address: str) -> Caller:
+    async def admit(
+        self, project: str, authorization: str | None, patience: Patience, address: str, *, anew: bool = False
+    ) -> Caller:
         """The caller whose credential opens `project`.
 
-        A project that is not theirs and one that does not exist answer alike. Raises NotSignedIn where the credential
-        is none, unknown or over, NotFound where it is good and opens another project, TryAgain.
+        A project that is not theirs and one that does not exist answer alike. anew: an account's session and membership
+        are looked up whatever is remembered, for what could not be undone by the next look. Raises NotSignedIn where
+        the credential is none, unknown or over, NotFound where it is good and opens another project, TryAgain.
         """
-        return await self._caller(project, _bearer(authorization), patience, address)
+        return await self._caller(project, _bearer(authorization), patience, address, anew=anew)
 
     async def admit_account(self, authorization: str | None, patience: Patience, address: str) -> Holder:
         """The account whose access token this is; a project's key is none. Raises NotSignedIn, TryAgain."""
@@ -193,9 +196,11 @@ class Door:
         self._seats.clear()
         self._accounts.clear()
 
-    async def _caller(self, project: str, secret: str, patience: Patience, address: str) -> Caller:
+    async def _caller(
+        self, project: str, secret: str, patience: Patience, address: str, *, anew: bool = False
+    ) -> Caller:
         if not is_key(secret):
-            return await self._by_claims(project, self._tokens.verify(secret), patience, address)
+            return await self._by_claims(project, self._tokens.verify(secret), patience, address, anew=anew)
         if not is_well_formed(secret):
             raise NotSignedIn
         return await self._by_key(project, key_hash(secret), patience, address)
@@ -243,8 +248,10 @@ class Door:
         until = grant.expires_at or self._now()
         return await self._by_claims(grant.project, Claims(account, session, until), patience, "bus")
 
-    async def _by_claims(self, project: str, claims: Claims, patience: Patience, address: str) -> Caller:
-        seat = await self._seat(claims, project if is_project_slug(project) else "", patience)
+    async def _by_claims(
+        self, project: str, claims: Claims, patience: Patience, address: str, *, anew: bool = False
+    ) -> Caller:
+        seat = await self._seat(claims, project if is_project_slug(project) else "", patience, anew=anew)
         if seat.handle is None or seat.role is None:
             raise NotFound
         credential = f"session:{claims.session}"
@@ -253,7 +260,7 @@ class Door:
         )
         return Caller(principal, credential, claims.expires_at)
 
-    async def _seat(self, claims: Claims, project: str, patience: Patience) -> Seat:
+    async def _seat(self, claims: Claims, project: str, patience: Patience, *, anew: bool = False) -> Seat:
         """The account's place in `project`. Raises NotSignedIn where the session is over."""
 
         async def look(patience: Patience) -> Seat | None:
@@ -264,7 +271,7 @@ class Door:
         def is_good(seat: Seat) -> bool:
             return project == "" or seat.handle is not None
 
-        seat = await self._seats.get((project, claims.account, claims.session), look, patience, is_good)
+        seat = await self._seats.get((project, claims.account, claims.session), look, patience, is_good, anew=anew)
         if seat is None:
             raise NotSignedIn
         return seat
@@ -286,11 +293,17 @@ class _Remembered(Generic[V]):
         look: Callable[[Patience], Awaitable[V | None]],
         patience: Patience,
         is_good: Callable[[V], bool] = lambda _: True,
+        *,
+        anew: bool = False,
     ) -> V | None:
         """The answer of `look`, or the one it gave a moment ago; its age counts from before it was asked for.
 
-        Many who want the same at once look once. Raises what `look` raises, to all of them.
+        Many who want the same at once look once; who wants it anew looks alone. Raises what `look` raises, to all of
+        them.
         """
+        if anew:
+            async with patience.spent():
+                return await self._ask(name, look, Patience(patience.left), is_good)
         found = self._good.get(name) or self._missing.get(name)
         if found is not None and self._clock() < found[1]:
             return found[0]

@@ -67,7 +67,7 @@ class Entrance:
                     forwarded.append(value)
                 case b"x-forwarded-proto":
                     proto = value
-                case b"authorization":
+                case b"authorization" if authorization is None:  # the first, as it is the one the door reads
                     authorization = value
                 case b"origin":
                     origin = value

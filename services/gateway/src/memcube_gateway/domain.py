@@ -87,6 +87,8 @@ def frame(event: str, data: bytes, position: int | None = None) -> bytes:
     return b"%sevent: %s\ndata: %s\n\n" % (head, event.encode(), data)
 
 
+Effect = Literal["purged", "expired", "governed"]
+
 NOBODY: Final = Access(visibility="private")
 """The access of a change that this process may not show to anybody."""
 
@@ -96,24 +98,31 @@ class Framed:
     """A change at its position, as readers get it, and whom it concerns; without a frame it is for nobody here.
 
     memory: what it is about. effect: what it means for what was told of that memory before: `purged` takes it back,
-    `governed` gives it to whom this change concerns.
+    `expired` leaves it to the privileged, `governed` gives it to whom this change concerns.
     """
 
     position: int
     frame: bytes | None
     access: Access
     memory: UUID | None = None
-    effect: Literal["purged", "governed"] | None = None
+    effect: Effect | None = None
 
     def shown_to(self, reader: Reader) -> bytes | None:
         """The frame, if `reader` may have it."""
         return self.frame if self.frame is not None and may_read(self.access, reader) else None
 
 
-def effect_of(type: str, changed: object) -> Literal["purged", "governed"] | None:
+def effect_of(type: str, changed: object) -> Effect | None:
     """What a change of this type, with these fields changed, means for what was told before."""
-    if type == "memory.v1.purged":
-        return "purged"
+    match type:
+        case "memory.v1.purged":
+            return "purged"
+        case "memory.v1.expired":
+            return "expired"
+        case "memory.v1.restored":
+            return "governed"
+        case _:
+            pass
     if isinstance(changed, list) and not {"governance", "trust"}.isdisjoint(cast("list[str]", changed)):
         return "governed"
     return None
@@ -142,10 +151,11 @@ class RecentChanges:
 
     def _retell(self, change: Framed) -> None:
         """What is told again of a memory follows what it has become since."""
+        access = NOBODY if change.effect == "expired" else change.access
         for place, earlier in enumerate(self._changes):
             if earlier.memory == change.memory and earlier.frame is not None:
                 frame = None if change.effect == "purged" else earlier.frame
-                self._changes[place] = replace(earlier, frame=frame, access=change.access)
+                self._changes[place] = replace(earlier, frame=frame, access=access)
 
     def after(self, position: int) -> list[Framed] | None:
         """The changes that follow `position`, oldest first; None where they are not all here any more."""

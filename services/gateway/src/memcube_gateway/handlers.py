@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections import Counter
 from collections.abc import AsyncGenerator, Generator, Sequence
 from typing import Final
 from uuid import UUID
@@ -65,6 +66,7 @@ class Changes:
         self._bus = bus
         self._channels: dict[str, Channel] = {}
         self._waiting: dict[UUID, set[asyncio.Event]] = {}
+        self._streams: Counter[str] = Counter()
         self._look = asyncio.Event()
         self._closing = asyncio.Event()
 
@@ -77,6 +79,26 @@ class Changes:
     def followers(self) -> int:
         """How many follow at this moment."""
         return sum(channel.followers for channel in self._channels.values())
+
+    def followers_of(self, project: str) -> int:
+        """How many follow one project."""
+        channel = self._channels.get(project)
+        return 0 if channel is None else channel.followers
+
+    def streams_of(self, credential: str) -> int:
+        """How many streams one credential keeps open."""
+        return self._streams[credential]
+
+    @contextlib.contextmanager
+    def counted(self, credential: str) -> Generator[None]:
+        """One more stream of `credential`, as long as the block lasts."""
+        self._streams[credential] += 1
+        try:
+            yield
+        finally:
+            self._streams[credential] -= 1
+            if not self._streams[credential]:
+                del self._streams[credential]
 
     async def open(self) -> None:
         """Listen on the bus, now or as soon as it is there."""

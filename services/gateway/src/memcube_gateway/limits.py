@@ -18,6 +18,7 @@ from memcube_gateway.settings import GatewaySettings
 
 SECOND: Final = 1_000_000_000
 GOOD_SECONDS: Final = 60
+_NOT_LOOKED_AT: Final = frozenset({429, 503})
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,11 +114,16 @@ class Limits:
             _refuse_if_over(reading)
 
     def leave(self, arrival: Arrival, status: int) -> None:
-        """The request is answered: a refused credential is counted, a good one remembered."""
+        """The request is answered: a refused credential is counted, a good one remembered.
+
+        One that let nobody in, because nobody asked for it or it opens another project, counts as none at all.
+        """
         if arrival.credential is None:
             return
         if status == 401:
             self._good.pop(arrival.credential, None)
+            self._strangers.take(arrival.network)
+        elif not arrival.admitted and status not in _NOT_LOOKED_AT:
             self._strangers.take(arrival.network)
         elif arrival.admitted:
             self._good[arrival.credential] = self._clock()

@@ -70,6 +70,12 @@ class GatewaySettings(RoomSettings):
     subscribers_max: int = Field(
         default=2_000, ge=1, le=100_000, description="Most change streams one process keeps open at a time."
     )
+    subscribers_per_key: int = Field(
+        default=200, ge=1, le=100_000, description="Most change streams of one key or session in one process."
+    )
+    subscribers_per_project: int = Field(
+        default=1_000, ge=1, le=100_000, description="Most change streams of one project in one process."
+    )
     heartbeat: float = Field(
         default=15.0, gt=0, le=300, description="Seconds of silence after which a change stream says it is alive."
     )

@@ -163,7 +163,7 @@ ENTRIES: Final[Mapping[str, Entry]] = {
         control=("OWNER token", _with(lambda t: {"id": t.slug}), 403),
         turn=1,
     ),
-    "get_quota": Entry({"the project": _plain}, control=("VIEWER token", _plain, 200)),
+    "get_quota": Entry({"the project": _plain}, control=("ADMIN token", _plain, 200)),
     "list_members": Entry({"the project": _plain}, control=("VIEWER token", _plain, 200)),
     "invite_member": Entry(
         {

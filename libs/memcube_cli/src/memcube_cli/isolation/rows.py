@@ -108,6 +108,7 @@ MEMORIES: Final[Mapping[str, Mapping[str, Any]]] = {
     "denied": {"denied": ["max", "bob"], "write_roles": ["MEMBER", "AGENT"], "audience": 2},
     "denied though let in": {"denied": ["bob"], "let_in": ["mia", "bob"], "audience": 2, "created_by": "bob"},
     "denied though public": {"denied": ["vic"], "visibility": "public", "audience": 2},
+    "denied to a publishable key": {"denied": ["key4"], "visibility": "public", "audience": 2},
     "public": {"visibility": "public", "audience": 0},
     "quarantined": {"trust": "quarantined", "audience": 2},
     "public, quarantined": {"trust": "quarantined", "visibility": "public", "audience": 2},

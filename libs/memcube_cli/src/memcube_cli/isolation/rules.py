@@ -307,7 +307,9 @@ RULES: Final[Mapping[tuple[str, str], Rule]] = {
     ("projects", "memcube_anon"): rule(_own_project),
     ("memories", "memcube_user"): rule(may_read, insert=may_write_new, update=may_write, becomes=own),
     ("memories", "memcube_anon"): rule(
-        lambda actor, row: own(actor, row) and row["visibility"] == "public" and is_alive(row)
+        lambda actor, row: (
+            own(actor, row) and row["visibility"] == "public" and actor.principal not in row["denied"] and is_alive(row)
+        )
     ),
     ("memory_payloads", "memcube_user"): rule(insert=_writes_in_own),
     ("memory_text", "memcube_user"): rule(insert=_writes_in_own),

@@ -95,6 +95,7 @@ GOVERNANCES: Final[Mapping[str, Mapping[str, Any]]] = {
     "denied": {"principals": {"deny": ["{AGENT}", "{AGENT key}"]}},
     "allowed": {"visibility": "private", "principals": {"allow": ["{VIEWER}", "{VIEWER key}"]}},
     "public": {"visibility": "public"},
+    "shut out": {"visibility": "public", "principals": {"deny": ["{PUBLIC key}"]}},
     "quarantined": {},
     "expired": {"expires_at": "2020-01-01T00:00:00Z"},
 }

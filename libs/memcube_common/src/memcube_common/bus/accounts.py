@@ -57,6 +57,7 @@ ROOM_USERS: Final[Mapping[str, Permissions]] = MappingProxyType(
                 "$JS.API.CONSUMER.CREATE.CHANGES.*",
                 "$JS.API.CONSUMER.INFO.CHANGES.*",
                 "$JS.API.CONSUMER.DELETE.CHANGES.*",
+                "$JS.API.CONSUMER.NAMES.CHANGES",
             ),
             subscribe=(*subjects.CHANGES, subjects.AGENT_ASKS, subjects.AGENT_INSIGHTS),
             answers=True,

@@ -80,6 +80,28 @@ select m.id, m.project_id, m.label, m.type, m.version, m.origin, m.provenance_id
  cross join lateral (select * from memories x where x.project_id = $1 and x.id = s.id limit 1) m
  order by s.place;
 
+-- name: read_enough
+-- The same where it gives all $4 of them, else nothing: who then looks further has read nothing yet, and nothing is
+-- marked as read.
+with shown as materialized (
+  select m.id, c.place
+    from unnest($2::uuid[]) with ordinality as c (id, place)
+   cross join lateral (select x.id, x.lifecycle, x.expires_at, x.created_at from memories x
+                        where x.project_id = $1 and x.id = c.id limit 1) m
+   where m.lifecycle not in ('ARCHIVED', 'EXPIRED') and (m.expires_at is null or m.expires_at > now())
+     and ($3::timestamptz is null or m.created_at <= $3)
+   order by c.place limit $4
+)
+select m.id, m.project_id, m.label, m.type, m.version, m.origin, m.provenance_id, m.parents, m.tags, m.governance,
+       m.metadata, m.priority, m.lifecycle, m.trust, m.usage_hits, m.last_used, m.kv_hint, m.watermark, m.created_by,
+       m.created_at, m.updated_at, m.embedding_state, m.embedding_model, m.embedding_reason,
+       p.content, p.content_zstd, p.size_bytes, p.token_count, p.checksum
+  from shown s
+  join contents(case when (select count(*) from shown) >= $4 then array(select id from shown) else '{}' end) p
+    on p.memory_id = s.id
+ cross join lateral (select * from memories x where x.project_id = $1 and x.id = s.id limit 1) m
+ order by s.place;
+
 -- name: newest
 -- The newest memories in force; with tags, those that carry all of them.
 select m.id, m.project_id, m.label, m.type, m.version, m.origin, m.provenance_id, m.parents, m.tags, m.governance,
@@ -97,7 +119,7 @@ select m.id, m.project_id, m.label, m.type, m.version, m.origin, m.provenance_id
 
 -- name: newest_tagged
 -- The same by way of the tag index, for tags that few memories carry; `carriers` counts up to $5 + 1 of them: where
--- there are more than $5, this answer is not complete and `newest` gives it.
+-- there are more than $5, this answer would not be complete: it is empty, and `newest` gives it.
 with carriers as materialized (
   select memory_id from tag_candidates($2::text[], $5 + 1)
 ), shown as materialized (
@@ -114,7 +136,7 @@ select m.id, m.project_id, m.label, m.type, m.version, m.origin, m.provenance_id
        m.created_at, m.updated_at, m.embedding_state, m.embedding_model, m.embedding_reason,
        p.content, p.content_zstd, p.size_bytes, p.token_count, p.checksum, k.carriers
   from (select count(*)::int as carriers from carriers) k
-  left join (contents(array(select id from shown)) p
+  left join (contents(case when (select count(*) from carriers) <= $5 then array(select id from shown) else '{}' end) p
              cross join lateral (select * from memories x
                                   where x.project_id = $1 and x.id = p.memory_id limit 1) m) on true
  order by m.created_at desc, m.id desc;

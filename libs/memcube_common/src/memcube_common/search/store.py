@@ -7,7 +7,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from memcube_common.db import Statements, Transaction
 from memcube_common.db.pool import Row
@@ -71,10 +71,11 @@ async def search(tx: Transaction, *, project: str, question: Question, sizes: Si
     """
     candidates = await _find_candidates(tx, project, question, sizes)
     ranked = fuse(candidates, question.blend)
-    found = await _read_found(tx, project, question, ranked)
-    if len(found) < question.limit and _may_hide_more(candidates, question):
+    widen = _may_hide_more(candidates, question)
+    found = await _read(tx, project, question, ranked, "read_enough" if widen else "read_found")
+    if widen and len(found) < question.limit:
         ranked = fuse(await _widen(tx, project, question), question.blend)
-        found = await _read_found(tx, project, question, ranked)
+        found = await _read(tx, project, question, ranked, "read_found")
     return found
 
 
@@ -135,8 +136,14 @@ async def _widen(tx: Transaction, project: str, question: Question) -> list[Cand
     return _candidates(rows)
 
 
-async def _read_found(tx: Transaction, project: str, question: Question, ranked: Sequence[Ranked]) -> list[Found]:
-    rows = await tx.fetch(QUERIES["read_found"], project, [r.memory_id for r in ranked], question.as_of, question.limit)
+async def _read(
+    tx: Transaction,
+    project: str,
+    question: Question,
+    ranked: Sequence[Ranked],
+    how: Literal["read_found", "read_enough"],
+) -> list[Found]:
+    rows = await tx.fetch(QUERIES[how], project, [r.memory_id for r in ranked], question.as_of, question.limit)
     by_id = {r.memory_id: r for r in ranked}
     places = [by_id[row["id"]] for row in rows]
     return [

@@ -23,8 +23,13 @@ from memcube_common.security.strength import weakness_of_seed
 ACCOUNT: Final = 0
 SERVER: Final = 13 << 3
 _SEED: Final = 18 << 3
-# SHA-256 of the seed that the guide to the auth callout on docs.nats.io shows.
-_PUBLISHED: Final = frozenset({"06e6b6b95060eafcbaee1fee0f7b43bdc36a04662bea0a75a72c1d5a02a19474"})
+# SHA-256 of seeds that the guides to the auth callout and the tests of nats-server show.
+_PUBLISHED: Final = frozenset(
+    {
+        "06e6b6b95060eafcbaee1fee0f7b43bdc36a04662bea0a75a72c1d5a02a19474",
+        "23d224fd9dc668eb8a14e9a4855f1470e5da1aefe177c0040b562e67f7dd4fcf",
+    }
+)
 _HEADER: Final = base64.urlsafe_b64encode(b'{"typ":"JWT","alg":"ed25519-nkey"}').rstrip(b"=").decode()
 
 

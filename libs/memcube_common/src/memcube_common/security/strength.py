@@ -11,7 +11,7 @@ PASSWORD_LENGTH: Final = 16
 _LEAST_DISTINCT_BYTES: Final = 16
 _LEAST_DISTINCT_CHARACTERS: Final = 6
 _EXAMPLE: Final = re.compile(
-    r"change.?me|example|placeholder|replace.?(me|this)|your.?(secret|key|token|password)|<.*>", re.I
+    r"change.?me|example|pass.?word|placeholder|replace.?(me|this)|your.?(secret|key|token|password)|<.*>", re.I
 )
 _PUBLISHED: Final = frozenset(
     {

@@ -21,7 +21,7 @@ from memcube_common.security.principal import Principal
 from memcube_gateway.admission import Patience
 from memcube_gateway.agents.domain import FOLLOWERS, Connected, Roads, asker
 from memcube_gateway.agents.durables import Durables
-from memcube_gateway.credentials.domain import PRIVILEGED, may_submit
+from memcube_gateway.credentials.domain import PRIVILEGED, may_hold, may_submit
 from memcube_gateway.finding import find
 from memcube_gateway.limits import Buckets
 
@@ -71,6 +71,8 @@ class Asks:
         project, agent = message.subject.split(".")[-2:]
         if who is None or (who.grant.project, who.grant.agent) != (project, agent) or not may_submit(who.grant.role):
             return _not_kept(403, 0, "not allowed")
+        if not may_hold(who.grant.role) and _holds(message.data):
+            return _not_kept(403, 0, "a legal hold is for OWNERs, ADMINs and SERVICE keys")
         try:
             self._count(who)
         except TooManyRequests as error:
@@ -164,6 +166,14 @@ def _principal(who: Connected) -> Principal:
     if grant.role == "PUBLIC":
         return Principal.public(grant.project, grant.agent, source=source)
     return Principal.user(grant.project, grant.agent, grant.role, source=source)
+
+
+def _holds(insight: bytes) -> bool:
+    """Whether an insight asks for a legal hold; what cannot be read asks for nothing and is set aside later."""
+    try:
+        return json.loads(insight)["governance"]["legal_hold"] not in (None, False)
+    except (ValueError, TypeError, KeyError, RecursionError):
+        return False
 
 
 def _not_kept(code: int, err_code: int, why: str) -> bytes:

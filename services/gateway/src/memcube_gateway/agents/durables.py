@@ -17,6 +17,7 @@ RECEIPTS_KEPT_SECONDS: Final = 60
 ACK_SECONDS: Final = 30
 UNACKNOWLEDGED_MAX: Final = 1_000
 PULLS_MAX: Final = 16
+PER_PROJECT: Final = 100
 ASK_SECONDS: Final = 2.0
 _NANO: Final = 1_000_000_000
 _NOT_FOUND: Final = 10014
@@ -31,8 +32,8 @@ class TooManyFollowers(TryAgain):
     code: ClassVar[str] = "too_many_followers"
     title: ClassVar[str] = "Too many followers"
 
-    def __init__(self) -> None:
-        super().__init__((type(self).__doc__ or "").strip(), after=60.0)
+    def __init__(self, detail: str | None = None) -> None:
+        super().__init__(detail or (type(self).__doc__ or "").strip(), after=60.0)
 
 
 class Durables:
@@ -58,11 +59,13 @@ class Durables:
             await self._delete(name)
             begin = _begin(start)
         await self._delete(instead_of)
+        await self._find_room(name)
         await self._create(name, _config(name, subjects, begin, KEPT_SECONDS))
 
     async def hear(self, name: str, subject: str) -> None:
         """Make the short-lived consumer `name` deliver `subject` from now on, if it is not there. Raises as above."""
         if await self._info(name) is None:
+            await self._find_room(name)
             await self._create(name, _config(name, [subject], _begin("new"), RECEIPTS_KEPT_SECONDS))
 
     async def _info(self, name: str) -> Mapping[str, Any] | None:
@@ -79,6 +82,21 @@ class Durables:
             if said["error"].get("err_code") in _TOO_MANY:
                 raise TooManyFollowers
             raise TryAgain("the stream of changes takes no follower now")
+
+    async def _find_room(self, name: str) -> None:
+        """Raises TooManyFollowers where the project has as many of this kind as one project may: the stream's room is
+        everybody's.
+        """
+        kin = "_".join(name.split("_", 2)[:2]) + "_"  # 'p_demo_': a slug has no underscore
+        many, seen, total = 0, 0, 1
+        while seen < total:
+            said = await self._ask(f"NAMES.{STREAM}", orjson.dumps({"offset": seen}))
+            names = said.get("consumers") or ()
+            total = int(said.get("total", 0)) if names else 0
+            seen += len(names)
+            many += sum(one.startswith(kin) for one in names)
+        if many >= PER_PROJECT:
+            raise TooManyFollowers(f"a project may have {PER_PROJECT} followers on NATS; more can follow over HTTP")
 
     async def _delete(self, name: str) -> None:
         await self._ask(f"DELETE.{STREAM}.{name}", b"")

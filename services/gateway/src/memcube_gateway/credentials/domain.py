@@ -30,3 +30,8 @@ def may_sign_as(actor: CallerRole, handle: str, agent: str) -> bool:
 def may_submit(actor: CallerRole) -> bool:
     """Whether `actor` may bring insights in."""
     return actor in PRIVILEGED or actor in ("MEMBER", "AGENT")
+
+
+def may_hold(actor: CallerRole) -> bool:
+    """Whether `actor` may put a memory under legal hold, also as it comes in: nobody could delete it then."""
+    return actor in PRIVILEGED

@@ -51,10 +51,12 @@ update accounts set password = $3, password_changed_at = now() where id = $1 and
 update accounts set password = $3 where id = $1 and password = $2 returning id;
 
 -- name: open_session
--- Begin a session of at most 90 days, if the password that was proved is still the account's.
+-- Begin a session of at most 90 days, if the password that was proved is still the account's; a change of password at
+-- this moment waits and ends it, or is waited for and refuses it.
 insert into sessions (account_id, id, expires_at)
 select a.id, $2, now() + interval '90 days' from accounts a
  where a.id = $1 and a.password = $3 and a.disabled_at is null
+   for share
 returning id;
 
 -- name: keep_refresh_token
@@ -131,6 +133,10 @@ insert into projects (id, language) values ($1, $2) on conflict do nothing retur
 -- Who is in a project.
 select handle, role, created_at, created_by from members where project_id = $1 order by handle;
 
+-- name: hold_members
+-- The lock under which a project's members are changed, until the end of the transaction.
+select lock_members($1);
+
 -- name: find_member
 -- The role of one member.
 select role from members where project_id = $1 and handle = $2;
@@ -143,6 +149,10 @@ returning handle, role, created_at, created_by;
 -- name: remove_member
 -- Take a member out of a project.
 delete from members where project_id = $1 and handle = $2 returning handle;
+
+-- name: withdraw_invitations_of
+-- Nobody joins any more by the word of somebody who may not give it any more.
+delete from invitations where project_id = $1 and created_by = $2 and used_at is null;
 
 -- name: list_invitations
 -- Invitations nobody used yet.

@@ -242,20 +242,30 @@ async def list_members(tx: Transaction, *, project: str) -> list[Member]:
     return [_member(row) for row in await tx.fetch(QUERIES["list_members"], project)]
 
 
+async def hold_members(tx: Transaction, *, project: str) -> None:
+    """Nobody else changes the members, invitations and keys of `project` until this transaction ends."""
+    await tx.execute(QUERIES["hold_members"], project)
+
+
 async def find_member(tx: Transaction, *, project: str, handle: str) -> Role | None:
     """The role of a member; None where nobody has this handle."""
     return await tx.fetch_value(QUERIES["find_member"], project, handle)
 
 
 async def change_role(tx: Transaction, *, project: str, handle: str, role: Role) -> Member | None:
-    """Give a member another role. Raises Conflict for the last OWNER."""
+    """Give a member another role; their open invitations end. Raises Conflict for the last OWNER."""
+    await tx.execute(QUERIES["withdraw_invitations_of"], project, handle)
     with refusals(conflict="A project keeps at least one owner."):
         row = await tx.fetch_one(QUERIES["change_role"], project, handle, role)
     return None if row is None else _member(row)
 
 
 async def remove_member(tx: Transaction, *, project: str, handle: str) -> bool:
-    """Take a member out of a project; False where nobody has this handle. Raises Conflict for the last OWNER."""
+    """Take a member out of a project, and what they invited to; False where nobody has this handle.
+
+    Raises Conflict for the last OWNER.
+    """
+    await tx.execute(QUERIES["withdraw_invitations_of"], project, handle)
     with refusals(conflict="A project keeps at least one owner."):
         return await tx.fetch_value(QUERIES["remove_member"], project, handle) is not None
 

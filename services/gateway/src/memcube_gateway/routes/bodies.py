@@ -9,22 +9,25 @@ from pydantic import TypeAdapter, ValidationError
 from starlette.requests import ClientDisconnect, Request
 
 from memcube_common.errors import Invalid, Malformed, TooLarge
-from memcube_gateway.routes.door import InRoom
+from memcube_gateway.routes.door import InRoom, Stranger
 from memcube_gateway.routes.problems import NotJson, TooSlow, field_errors
 from memcube_gateway.routes.soundness import faults_of, surrogates_of
 
 T = TypeVar("T")
 
 HEARD_OUT: Final = 4
+STRANGERS_MOST: Final = 16 * 1024
 
 
 async def read_body(request: Request, visit: InRoom) -> bytes:
-    """The whole body, at most `body_limit` bytes.
+    """The whole body, at most `body_limit` bytes; 16 KiB of whom nobody knows yet, who could else fill the memory.
 
     A larger one is not kept; it is heard out to four times the limit, since a sender who is cut off while sending
     does not read the answer, and cut off there. Raises NotJson, TooLarge, TooSlow, Malformed.
     """
     limit = visit.room.settings.body_limit
+    if isinstance(visit, Stranger):
+        limit = min(limit, STRANGERS_MOST)
     media = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if media != "application/json" and not (media.startswith("application/") and media.endswith("+json")):
         raise NotJson

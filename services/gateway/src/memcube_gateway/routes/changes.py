@@ -64,10 +64,17 @@ async def follow_changes(
     position that is kept; what follows begins there. A silent stream says `: alive` every 15 seconds.
     """
     position = _position(request.headers.get("last-event-id"))
-    if visit.room.changes.followers >= visit.room.settings.subscribers_max:
+    changes, settings = visit.room.changes, visit.room.settings
+    if (
+        changes.followers >= settings.subscribers_max
+        or changes.followers_of(visit.project) >= settings.subscribers_per_project
+        or changes.streams_of(visit.caller.credential) >= settings.subscribers_per_key
+    ):
         raise TooMany(after=5.0)
-    stack = contextlib.AsyncExitStack()
-    channel, ends = await stack.enter_async_context(visit.room.changes.following(visit.caller.principal))
+    async with contextlib.AsyncExitStack() as opening:
+        opening.enter_context(changes.counted(visit.caller.credential))
+        channel, ends = await opening.enter_async_context(changes.following(visit.caller.principal))
+        stack = opening.pop_all()
     return EventStream(visit, channel, ends, after if position is None else position, stack)
 
 

@@ -6,7 +6,8 @@ import asyncio
 import contextlib
 import re
 import time
-from dataclasses import dataclass, field
+from collections.abc import AsyncGenerator
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Annotated, Final, Protocol, cast
 
 from fastapi import Depends, Path
@@ -16,6 +17,7 @@ from memcube_common.db import Transaction
 from memcube_common.errors import FieldError, Invalid, NotAllowed, NotFound, NotSignedIn, TryAgain
 from memcube_gateway.admission import Caller, Holder, Patience
 from memcube_gateway.arrivals import arrival_of
+from memcube_gateway.credentials import store
 
 if TYPE_CHECKING:
     from memcube_gateway.room import Room
@@ -51,6 +53,17 @@ class Visit:
     def transaction(self) -> contextlib.AbstractAsyncContextManager[Transaction]:
         """A transaction as the caller, within what is left of the request's patience. Raises TryAgain."""
         return self.patience.transaction(self.room.db, self.caller.principal)
+
+    @contextlib.asynccontextmanager
+    async def managing(self) -> AsyncGenerator[Transaction]:
+        """A transaction that changes members or keys: one at a time in a project, and only while the caller's own role
+        is still what it came in with. Raises NotAllowed, TryAgain.
+        """
+        async with self.transaction() as tx:
+            await store.hold_members(tx, project=self.project)
+            if await store.find_member(tx, project=self.project, handle=self.caller.handle) != self.caller.role:
+                raise NotAllowed("Your role was changed at this moment.")
+            yield tx
 
     async def until_shown_out(self) -> None:
         """Return once the caller's credential does not open the project any more, or not as what it did.
@@ -123,10 +136,13 @@ async def _visit(visit: Annotated[Visit, Depends(_anybody)]) -> Visit:
     return visit
 
 
-async def _account(visit: Annotated[Visit, Depends(_visit)]) -> Visit:
+async def _account(request: Request, visit: Annotated[Visit, Depends(_visit)]) -> Visit:
     if visit.caller.account is None:
         raise NotAllowed("This is for people: sign in with an account.")
-    return visit
+    # Nobody gives back to themselves, in the seconds a role is remembered, what was just taken from them.
+    caller = await visit.room.door.admit(visit.project, visit.authorization, visit.patience, visit.address, anew=True)
+    request.state.caller = caller
+    return replace(visit, caller=caller)
 
 
 async def _owner(visit: Annotated[Visit, Depends(_account)]) -> Visit:

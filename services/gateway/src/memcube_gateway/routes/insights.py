@@ -18,7 +18,7 @@ from memcube_common.insights.domain import Insight, from_submission
 from memcube_common.insights.store import accept_insights, read_receipts
 from memcube_gateway import domain
 from memcube_gateway.admission import Caller
-from memcube_gateway.credentials.domain import may_sign_as, may_submit
+from memcube_gateway.credentials.domain import may_hold, may_sign_as, may_submit
 from memcube_gateway.routes import reference
 from memcube_gateway.routes.bodies import parse, read_body
 from memcube_gateway.routes.door import InVisit, Visit
@@ -73,12 +73,14 @@ async def submit_insights(request: Request, visit: InVisit) -> Response:
 
 
 def _may_bring(caller: Caller, submissions: list[InsightSubmission]) -> None:
-    """Raises NotAllowed for who may not submit, and for who signs with another's name."""
+    """Raises NotAllowed for who may not submit, who signs with another's name, and who holds what they may not hold."""
     if not may_submit(caller.role):
         raise NotAllowed("Your role reads; insights are brought by others.")
     named = {one.agent_id for one in submissions if one.agent_id is not None}
     if not all(may_sign_as(caller.role, caller.handle, agent) for agent in named):
         raise NotAllowed("`agent_id` names somebody else: leave it out, or use a key of role SERVICE.")
+    if not may_hold(caller.role) and any(one.governance and one.governance.legal_hold for one in submissions):
+        raise NotAllowed("A legal hold is for OWNERs, ADMINs and SERVICE keys.")
 
 
 async def _accept(tx: Transaction, visit: Visit, insights: list[Insight]) -> list[Receipt]:

@@ -71,7 +71,7 @@ async def make_key(request: Request, visit: InOwnerVisit) -> Response:
     if given.expires_at is not None and given.expires_at <= visit.room.clock():
         raise Invalid(errors=[FieldError("expires_at", "must be in the future")])
     key, made = new_key(given.kind), new_id()
-    async with visit.transaction() as tx:
+    async with visit.managing() as tx:
         created = await store.insert_key(
             tx,
             project=visit.project,
@@ -109,7 +109,7 @@ async def make_key(request: Request, visit: InOwnerVisit) -> Response:
 )
 async def revoke_key(visit: InOwnerVisit, key_id: Annotated[UUID, Path(description="Id of the key.")]) -> Response:
     """It opens nothing any more within five seconds, at every gateway and on the bus."""
-    async with visit.transaction() as tx:
+    async with visit.managing() as tx:
         role = await store.find_key_role(tx, project=visit.project, key=key_id)
         if role is None:
             raise NotFound

@@ -79,7 +79,7 @@ async def invite_member(request: Request, visit: InOwnerVisit) -> Response:
         raise NotAllowed(_ABOVE)
     made = new_id()
     token = new_bearer(INVITATION, made)
-    async with visit.transaction() as tx:
+    async with visit.managing() as tx:
         expires = await store.invite(
             tx, project=visit.project, invitation=made, hashed=token.hash, role=given.role, handle=given.handle
         )
@@ -100,7 +100,7 @@ async def invite_member(request: Request, visit: InOwnerVisit) -> Response:
 async def change_member(request: Request, visit: InOwnerVisit, handle: Handle) -> Response:
     """An OWNER gives and takes every role, an ADMIN those below ADMIN; a project keeps at least one OWNER."""
     given = parse(_CHANGE, await read_body(request, visit))
-    async with visit.transaction() as tx:
+    async with visit.managing() as tx:
         role = await store.find_member(tx, project=visit.project, handle=handle)
         if role is None:
             raise NotFound
@@ -121,8 +121,8 @@ async def change_member(request: Request, visit: InOwnerVisit, handle: Handle) -
     responses=reference.problems(401, 403, 404, 409, 422, 503),
 )
 async def remove_member(visit: InMemberVisit, handle: Handle) -> Response:
-    """What they made stays. Everybody may leave; a project keeps at least one OWNER."""
-    async with visit.transaction() as tx:
+    """What they made stays, keys too; their open invitations end. Everybody may leave; a project keeps one OWNER."""
+    async with visit.managing() as tx:
         role = await store.find_member(tx, project=visit.project, handle=handle)
         if role is None:
             gone = await store.withdraw_invitation(tx, project=visit.project, handle=handle)

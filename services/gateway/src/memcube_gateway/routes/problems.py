@@ -62,7 +62,7 @@ class MethodNotAllowed(MemCubeError):
 
 
 class TooMany(TryAgain):
-    """Too many change streams are open here; try again, or another gateway."""
+    """Too many change streams are open here, in all, of this project or of this key; try again, or another gateway."""
 
     code = "too_many_streams"
 

@@ -11,8 +11,10 @@ from starlette.responses import Response
 
 from memcube_common.contracts.api import Answer
 from memcube_common.contracts.fields import QuotaResource
+from memcube_common.errors import NotAllowed
 from memcube_common.quotas.domain import DAILY
 from memcube_common.quotas.store import read_quotas
+from memcube_gateway.credentials.domain import PRIVILEGED
 from memcube_gateway.routes import reference
 from memcube_gateway.routes.door import InVisit
 from memcube_gateway.routes.once import JSON
@@ -45,10 +47,15 @@ _QUOTAS: Final = TypeAdapter(QuotaAnswers)
     operation_id="get_quota",
     summary="What the project may hold, and how much is used",
     response_model=QuotaAnswers,
-    responses=reference.problems(401, 404, 422, 503),
+    responses=reference.problems(401, 403, 404, 422, 503),
 )
 async def get_quota(visit: InVisit) -> Response:
-    """Memories, bytes of their texts, insights a day, packs. The operator sets the maxima (`memcube quota set`)."""
+    """Memories, bytes of their texts, insights a day, packs. The operator sets the maxima (`memcube quota set`).
+
+    For OWNERs, ADMINs and SERVICE keys: it counts memories that others may not see.
+    """
+    if visit.caller.role not in PRIVILEGED:
+        raise NotAllowed("This counts what your role may not see: it is for OWNERs, ADMINs and SERVICE keys.")
     async with visit.transaction() as tx:
         quotas = await read_quotas(tx)
     answers = [

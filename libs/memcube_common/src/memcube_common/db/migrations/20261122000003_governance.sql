@@ -82,11 +82,12 @@ $$;
 
 create function memcube.in_either(a jsonb, b jsonb) returns jsonb
 language sql immutable parallel safe set search_path = '' as $$
-  select a || coalesce(pg_catalog.jsonb_agg(x order by n), '[]')
-    from pg_catalog.jsonb_array_elements(b) with ordinality as l (x, n) where not a @> x
+  select coalesce(a, '[]') || coalesce(pg_catalog.jsonb_agg(x order by n), '[]')
+    from pg_catalog.jsonb_array_elements(b) with ordinality as l (x, n) where a is null or not a @> x
 $$;
 
--- The strictest union of two governances: whoever either keeps out stays out, whatever either demands is demanded.
+-- The strictest union of two governances: whoever either keeps out stays out, whatever either demands is demanded;
+-- what one does not say (an administrator's hand) opens nothing.
 -- What says how the memory itself is used (ttl of its own, pin, decay, frozen) stays as `a` has it.
 create function memcube.strictest(a jsonb, b jsonb) returns jsonb
 language sql immutable parallel safe set search_path = '' as $$
@@ -97,24 +98,35 @@ language sql immutable parallel safe set search_path = '' as $$
     'principals', pg_catalog.jsonb_build_object(
       'allow', memcube.in_both(a #> '{principals,allow}', b #> '{principals,allow}'),
       'deny', memcube.in_either(a #> '{principals,deny}', b #> '{principals,deny}')),
-    'visibility', case when 'private' in (a ->> 'visibility', b ->> 'visibility') then 'private'
-                       when 'project' in (a ->> 'visibility', b ->> 'visibility') then 'project' else 'public' end,
+    'visibility', case when (a ->> 'visibility' = 'public') and (b ->> 'visibility' = 'public') then 'public'
+                       when a ->> 'visibility' in ('project', 'public')
+                            and b ->> 'visibility' in ('project', 'public') then 'project' else 'private' end,
     'shareable', (a ->> 'shareable')::boolean and (b ->> 'shareable')::boolean,
     'license', case when a -> 'license' = b -> 'license' then a -> 'license' end,
     'on_expire', case when 'purge' in (a ->> 'on_expire', b ->> 'on_expire') then 'purge' else 'archive' end,
     'legal_hold', (a ->> 'legal_hold')::boolean or (b ->> 'legal_hold')::boolean,
-    'sensitivity', case when 'confidential' in (a ->> 'sensitivity', b ->> 'sensitivity') then 'confidential'
-                        when 'internal' in (a ->> 'sensitivity', b ->> 'sensitivity') then 'internal' else 'public' end,
+    'sensitivity', case when a ->> 'sensitivity' = 'public' and b ->> 'sensitivity' = 'public' then 'public'
+                        when a ->> 'sensitivity' in ('internal', 'public')
+                             and b ->> 'sensitivity' in ('internal', 'public') then 'internal' else 'confidential' end,
     'pii_tagged', (a ->> 'pii_tagged')::boolean or (b ->> 'pii_tagged')::boolean,
     'pii_kinds', memcube.in_either(a -> 'pii_kinds', b -> 'pii_kinds'),
     'audit_reads', (a ->> 'audit_reads')::boolean or (b ->> 'audit_reads')::boolean)
 $$;
 
+-- Before something is derived: its sources stay as they are until it is there to be judged again with them. Without it,
+-- a source tightened at this moment and the new child would miss each other.
+create function memcube.hold_sources(p_ids uuid[]) returns void
+language plpgsql security definer set search_path = '' set plan_cache_mode = force_generic_plan as $$
+begin
+  perform from memcube.memories m
+    where m.project_id = pg_catalog.current_setting('app.project_id', true) and m.id = any (p_ids) order by m.id for share;
+end $$;
+
 -- Before a memory is written: the columns follow from its governance, and what is derived inherits. The parents are
 -- read with the writer's rights, so nobody derives from what they may not read. A parent that is gone, or hidden from
 -- whoever changes the child, leaves what it demanded in force.
 create function memcube.govern_memory() returns trigger
-language plpgsql set search_path = '' as $$
+language plpgsql set search_path = '' set plan_cache_mode = force_generic_plan as $$
 declare
   applies jsonb := new.governance;
   parent record;
@@ -132,13 +144,16 @@ begin
     new.let_in := memcube.texts(applies #> '{principals,allow}') || new.created_by;
     new.expires_at := least((applies ->> 'expires_at')::timestamptz,
                             new.stored_at + (applies ->> 'ttl_days')::int * interval '24 hours');
+    if tg_op = 'INSERT' then
+      perform memcube.hold_sources(new.parents);
+    end if;
     for parent in
       select m.governance, m.let_in, m.expires_at from memcube.memories m
-       where m.project_id = new.project_id and m.id = any (new.parents)
+       where m.project_id = new.project_id and m.id = any (new.parents) order by m.id
     loop
       met := met + 1;
       applies := memcube.strictest(applies, parent.governance);
-      new.let_in := array(select unnest(new.let_in) intersect select unnest(parent.let_in));
+      new.let_in := array(select unnest(new.let_in) intersect select unnest(parent.let_in) order by 1);
       new.expires_at := least(new.expires_at, parent.expires_at);
     end loop;
     if met < (select count(distinct p) from unnest(new.parents) p) then
@@ -146,7 +161,7 @@ begin
         raise exception using errcode = 'MC003', message = 'a parent does not exist';
       end if;
       applies := memcube.strictest(applies, old.governance);
-      new.let_in := array(select unnest(new.let_in) intersect select unnest(old.let_in));
+      new.let_in := array(select unnest(new.let_in) intersect select unnest(old.let_in) order by 1);
       new.expires_at := least(new.expires_at, old.expires_at);
     end if;
     new.governance := applies;
@@ -167,7 +182,8 @@ begin
 end $$;
 
 -- What no writer may do, whatever its role: change what is frozen, end what is held. And who may change governance:
--- the creator and the project's OWNER, ADMIN and SERVICE; a hold, a freeze undone and a PII mark only the latter.
+-- the creator and the project's OWNER, ADMIN and SERVICE; a hold, a freeze undone and a PII mark only the latter. Of a
+-- derived memory that goes for what was stated too, even where its sources demand the same and nothing changes yet.
 create function memcube.guard_memory() returns trigger
 language plpgsql set search_path = '' as $$
 declare
@@ -186,11 +202,13 @@ begin
   if old.legal_hold and new.lifecycle = 'EXPIRED' and old.lifecycle <> 'EXPIRED' then
     raise exception using errcode = 'MC002', message = 'the memory is under legal hold';
   end if;
-  if old.frozen and (new.label, new.tags, new.metadata, new.priority, new.lifecycle, new.kv_hint)
-       is distinct from (old.label, old.tags, old.metadata, old.priority, old.lifecycle, old.kv_hint) then
+  if old.frozen and ((new.label, new.tags, new.metadata, new.priority, new.lifecycle, new.kv_hint)
+       is distinct from (old.label, old.tags, old.metadata, old.priority, old.lifecycle, old.kv_hint)
+       or new.frozen and new.version <> old.version) then
     raise exception using errcode = 'MC001', message = 'the memory is frozen';
   end if;
-  if new.governance is distinct from old.governance and current_user <> 'memcube_governor' then
+  if (new.governance is distinct from old.governance or new.governance_own is distinct from old.governance_own)
+     and current_user <> 'memcube_governor' then
     if old.frozen and not (privileged and (new.governance - 'frozen') = (old.governance - 'frozen')) then
       raise exception using errcode = 'MC001', message = 'the memory is frozen';
     end if;
@@ -198,6 +216,11 @@ begin
          or (new.governance -> 'legal_hold', new.governance -> 'pii_tagged', new.governance -> 'pii_kinds')
               is distinct from (old.governance -> 'legal_hold', old.governance -> 'pii_tagged', old.governance -> 'pii_kinds')) then
       raise exception using errcode = 'insufficient_privilege', message = 'this governance may not be changed by this role';
+    end if;
+    if not privileged and new.governance_own is not null then  -- as stated before, not as inherited now
+      new.governance_own := new.governance_own || jsonb_build_object(
+        'legal_hold', old.governance_own -> 'legal_hold', 'pii_tagged', old.governance_own -> 'pii_tagged',
+        'pii_kinds', old.governance_own -> 'pii_kinds');
     end if;
   end if;
   return new;
@@ -226,7 +249,7 @@ end $$;
 -- After governance has changed: side tables learn the audience, descendants are judged again. The project is that of
 -- the row, so that a change by any hand reaches them.
 create function memcube.on_governance_changed() returns trigger
-language plpgsql security definer set search_path = '' as $$
+language plpgsql security definer set search_path = '' set plan_cache_mode = force_generic_plan as $$
 declare
   project_before text := coalesce(pg_catalog.current_setting('app.project_id', true), '');
 begin
@@ -241,10 +264,12 @@ begin
       update memcube.memory_vectors set audience = new.audience
        where project_id = new.project_id and memory_id = new.id;
     end if;
-    update memcube.memories m set governance_own = m.governance_own
-      from memcube.memory_parents l
-     where l.project_id = new.project_id and l.parent_id = new.id
-       and m.project_id = new.project_id and m.id = l.child_id;
+    if exists (select from memcube.memory_parents l where l.project_id = new.project_id and l.parent_id = new.id) then
+      update memcube.memories m set governance_own = m.governance_own
+        from memcube.memory_parents l
+       where l.project_id = new.project_id and l.parent_id = new.id
+         and m.project_id = new.project_id and m.id = l.child_id;
+    end if;
   end if;
   perform pg_catalog.set_config('app.project_id', project_before, true);
   return null;
@@ -268,7 +293,7 @@ alter table memcube.memory_text force row level security;
 alter table memcube.memory_vectors force row level security;
 
 -- Triggers of one kind fire by name: what may not be done is refused after what was asked is complete.
-create trigger b_guard before update of label, tags, metadata, priority, lifecycle, kv_hint, governance
+create trigger b_guard before update of label, version, tags, metadata, priority, lifecycle, kv_hint, governance
   on memcube.memories for each row execute function memcube.guard_memory();
 create trigger b_guard_deletion before delete on memcube.memories
   for each row when (old.legal_hold or old.frozen) execute function memcube.guard_memory();
@@ -285,7 +310,8 @@ create trigger b_guard before delete on memcube.insights
 
 -- ── the change feed says whom a change concerns, and the audit trail who made it ───────────────────
 
--- What is quarantined, or past its time, concerns the privileged only; that it expired or is gone, whoever could read it.
+-- What is quarantined, or past its time, concerns the privileged only, on the bus as well; that it expired or is gone,
+-- whoever could read it.
 
 grant create on schema memcube to memcube_feed, memcube_search;
 set local role memcube_feed;
@@ -303,9 +329,10 @@ begin
       select project_id, 'memory.v1.created', pg_catalog.jsonb_build_object(
                'memory_id', id, 'version', version, 'memory_type', type, 'label', label, 'tags', tags,
                'lifecycle', lifecycle, 'actor', created_by),
-             id, audience, case when shut then 'private' else visibility end, read_roles,
+             id, case when shut then 2 else audience end, case when shut then 'private' else visibility end, read_roles,
              case when shut then '{}' else let_in end, denied
-        from (select *, trust = 'quarantined' or coalesce(expires_at <= now(), false) as shut from after_rows) a
+        from (select *, trust = 'quarantined' or lifecycle = 'EXPIRED' or coalesce(expires_at <= now(), false) as shut
+                from after_rows) a
        order by id
     )
     insert into memcube.memory_events (project_id, memory_id, kind, version, actor, role, source)
@@ -335,7 +362,8 @@ begin
              pg_catalog.array_remove(array[
                case when a.label <> b.label then 'label' end,
                case when a.tags <> b.tags then 'tags' end,
-               case when a.governance <> b.governance then 'governance' end,
+               case when a.governance <> b.governance or a.governance_own is distinct from b.governance_own
+                         or a.let_in <> b.let_in or a.expires_at is distinct from b.expires_at then 'governance' end,
                case when a.metadata <> b.metadata then 'metadata' end,
                case when a.priority <> b.priority then 'priority' end,
                case when a.lifecycle <> b.lifecycle then 'lifecycle' end,
@@ -343,14 +371,16 @@ begin
                case when a.version <> b.version then 'version' end,
                case when a.embedding_state <> b.embedding_state then 'embedding' end], null) as changed,
              a.type as memory_type, a.label, a.tags, a.lifecycle,
-             a.trust = 'quarantined' or (a.lifecycle = b.lifecycle and coalesce(a.expires_at <= now(), false)) as shut
+             a.trust = 'quarantined'
+             or (a.lifecycle <> 'EXPIRED' or b.lifecycle = 'EXPIRED')
+                and (a.lifecycle = 'EXPIRED' or coalesce(a.expires_at <= now(), false)) as shut
         from after_rows a join before_rows b on b.project_id = a.project_id and b.id = a.id
     ), announced as (
       insert into memcube.changes (project_id, type, body, memory_id, audience, visibility, read_roles, let_in, denied)
       select project_id, 'memory.v1.' || verb, pg_catalog.jsonb_build_object(
                'memory_id', id, 'version', version, 'memory_type', memory_type, 'label', label, 'tags', tags,
                'lifecycle', lifecycle, 'actor', actor, 'changed', changed),
-             id, audience, case when shut then 'private' else visibility end, read_roles,
+             id, case when shut then 2 else audience end, case when shut then 'private' else visibility end, read_roles,
              case when shut then '{}' else let_in end, denied
         from described where verb <> 'updated' or changed <> '{}' order by id
     )
@@ -361,6 +391,7 @@ begin
   return null;
 end $$;
 
+revoke execute on function memcube.on_memories_written() from memcube_user, memcube_worker;  -- a trigger needs none
 reset role;
 
 -- Attempts that were refused, counted by who and what; the project is the transaction's own. One that is gone by now
@@ -450,6 +481,7 @@ declare
   near record;
   met int := 0;
   shown int := 0;
+  told uuid[] := '{}';
 begin
   if p_rough = 0 then
     for near in
@@ -465,6 +497,7 @@ begin
       met := met + 1;
       if near.seen then
         shown := shown + 1;
+        told := told || near.memory_id;
         memory_id := near.memory_id;
         distance := near.d;
         return next;
@@ -489,6 +522,7 @@ begin
       met := met + 1;
       if near.seen then
         shown := shown + 1;
+        told := told || near.memory_id;
         memory_id := near.memory_id;
         distance := near.d;
         return next;
@@ -503,22 +537,26 @@ begin
      where v.project_id = project and v.generation = p_generation and (p_tags = '{}' or v.tags @> p_tags)
        and (v.audience <= reach or exists (select from memcube.memories m
                                             where m.project_id = project and m.id = v.memory_id))
-     order by d, v.memory_id offset shown limit p_limit - shown;
+       and v.memory_id <> all (told)   -- by codes, those told are not the first by distance
+     order by d, v.memory_id limit p_limit - shown;
   end if;
 end $$;
 
--- How near memories are that were found by their words.
+-- How near memories are that were found by their words; of hidden ones nothing, since enough distances are the vector.
 create function memcube.vector_distances(p_generation smallint, p_query public.halfvec, p_ids uuid[])
 returns table (memory_id uuid, distance float8)
 language plpgsql stable security definer rows 200 set search_path = '' set plan_cache_mode = force_custom_plan as $$
 declare
   project text := pg_catalog.current_setting('app.project_id');
+  reach smallint := memcube.reach();
 begin
   return query
   select v.memory_id, v.embedding operator(public.<=>) p_query
     from pg_catalog.unnest(p_ids) w (id)
-   cross join lateral (select x.memory_id, x.embedding from memcube.memory_vectors x
-                        where x.project_id = project and x.generation = p_generation and x.memory_id = w.id limit 1) v;
+   cross join lateral (select x.memory_id, x.embedding, x.audience from memcube.memory_vectors x
+                        where x.project_id = project and x.generation = p_generation and x.memory_id = w.id limit 1) v
+   where v.audience <= reach or exists (select from memcube.memories m
+                                         where m.project_id = project and m.id = v.memory_id offset 0);
 end $$;
 
 -- How many vectors the project has, counted up to p_at_most.
@@ -568,6 +606,7 @@ end $$;
 -- Before they change hands: afterwards a revoke by memcube_owner would change nothing, quietly.
 revoke execute on function
   memcube.texts(jsonb), memcube.in_both(jsonb, jsonb), memcube.in_either(jsonb, jsonb), memcube.strictest(jsonb, jsonb),
+  memcube.hold_sources(uuid[]),
   memcube.govern_memory(), memcube.guard_memory(), memcube.guard_content(), memcube.on_governance_changed(),
   memcube.reach(), memcube.vector_candidates(smallint, public.halfvec, text[], int, int),
   memcube.vector_distances(smallint, public.halfvec, uuid[]), memcube.count_vectors(smallint, int),
@@ -575,8 +614,7 @@ revoke execute on function
 grant execute on function memcube.note_denials(text[], text[], text[], int[]) to memcube_worker;
 grant execute on function memcube.texts(jsonb), memcube.in_both(jsonb, jsonb), memcube.in_either(jsonb, jsonb),
   memcube.strictest(jsonb, jsonb) to memcube_user, memcube_worker, memcube_governor;
-grant execute on function memcube.govern_memory(), memcube.guard_memory(), memcube.guard_content(),
-  memcube.on_governance_changed() to memcube_user, memcube_worker, memcube_governor;
+grant execute on function memcube.hold_sources(uuid[]) to memcube_user, memcube_worker;
 grant execute on function memcube.reach() to memcube_search;
 grant execute on function
   memcube.vector_candidates(smallint, public.halfvec, text[], int, int),
@@ -589,6 +627,7 @@ alter function memcube.vector_distances(smallint, public.halfvec, uuid[]) owner 
 alter function memcube.count_vectors(smallint, int) owner to memcube_search;
 alter function memcube.contents(uuid[]) owner to memcube_search;
 alter function memcube.on_governance_changed() owner to memcube_governor;
+alter function memcube.hold_sources(uuid[]) owner to memcube_governor;
 alter function memcube.note_denials(text[], text[], text[], int[]) owner to memcube_governor;
 revoke create on schema memcube from memcube_feed, memcube_search, memcube_governor;
 
@@ -701,6 +740,7 @@ create policy reader_select on memcube.memories for select to memcube_user, memc
 
 create policy public_select on memcube.memories for select to memcube_anon
   using (project_id = current_setting('app.project_id', true) and visibility = 'public'
+         and not current_setting('app.principal', true) = any (denied)
          and trust <> 'quarantined' and lifecycle <> 'EXPIRED' and (expires_at is null or expires_at > now()));
 
 create policy writer_insert on memcube.memories for insert to memcube_user

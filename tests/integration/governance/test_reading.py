@@ -11,6 +11,7 @@ import asyncpg
 import pytest
 from tests.integration.governance.conftest import Ruled
 
+from memcube_common.contracts.fields import Governance
 from memcube_common.db import Statement
 from memcube_common.governance.domain import Access, Reader, access_from_header, access_header, may_read
 
@@ -143,3 +144,20 @@ async def shown_to(tx: Any, project: str) -> set[UUID]:
     """The ids of all memories that the transaction's principal sees."""
     every = Statement("every", "All that is seen.", "select id from memories where project_id = $1")
     return {row["id"] for row in await tx.fetch(every, project)}
+
+
+async def test_the_short_way_for_default_governance_gives_what_the_general_way_gives(ruled: Ruled) -> None:
+    plain, pinned = await ruled.write(), await ruled.write(pin=True)
+    columns = (
+        "read_roles, write_roles, let_in, denied, visibility, frozen, legal_hold, audit_reads, audience, trust,"
+        " governance_own, expires_at - stored_at"
+    )
+    rows = [
+        await ruled.psql.fetchrow(f"select {columns} from memcube.memories where id = $1", one)
+        for one in (plain, pinned)
+    ]
+    assert rows[0] is not None
+    assert rows[0] == rows[1]
+    assert await ruled.psql.fetchval(
+        "select governance = $2::jsonb from memcube.memories where id = $1", plain, Governance().model_dump_json()
+    )

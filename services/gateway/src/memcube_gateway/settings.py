@@ -99,10 +99,10 @@ class GatewaySettings(RoomSettings):
     )
     address_burst: int = Field(default=4_000, ge=1, le=10**7, description="Requests from one address at once.")
     stranger_rate: float = Field(
-        default=20, gt=0, le=1e6, description="Requests a second from one address without a good credential."
+        default=50, gt=0, le=1e6, description="Requests a second from one address without a good credential."
     )
     stranger_burst: int = Field(
-        default=1_000, ge=1, le=10**7, description="Requests from one address without a good credential at once."
+        default=5_000, ge=1, le=10**7, description="Requests from one address without a good credential at once."
     )
     limits_remembered: int = Field(
         default=50_000, ge=1_000, le=10**7, description="Addresses, keys and projects whose rate is kept in memory."

@@ -132,6 +132,24 @@ declare
   parent record;
   met int := 0;
 begin
+  -- Most memories say nothing of their own (contracts/fields.py, DEFAULT_GOVERNANCE): the general way below gives the same.
+  if new.parents = '{}' and applies = '{"read_roles": ["MEMBER", "AGENT"], "write_roles": ["AGENT"],
+      "share_roles": ["ADMIN"], "principals": {"allow": [], "deny": []}, "visibility": "project", "shareable": true,
+      "license": null, "ttl_days": 365, "expires_at": null, "on_expire": "archive", "legal_hold": false,
+      "frozen": false, "pin": false, "decay": {"policy": "none", "half_life_days": null, "floor": 0.0},
+      "sensitivity": "internal", "pii_tagged": false, "pii_kinds": [], "audit_reads": false}' then
+    new.let_in := array[new.created_by];
+    new.expires_at := new.stored_at + 365 * interval '24 hours';
+    new.read_roles := '{MEMBER,AGENT}';
+    new.write_roles := '{AGENT}';
+    new.denied := '{}';
+    new.visibility := 'project';
+    new.frozen := false;
+    new.legal_hold := false;
+    new.audit_reads := false;
+    new.audience := case when new.trust = 'quarantined' then 2 else 1 end;
+    return new;
+  end if;
   if new.parents = '{}' then
     new.let_in := memcube.texts(applies #> '{principals,allow}') || new.created_by;
     new.expires_at := least((applies ->> 'expires_at')::timestamptz,
@@ -427,25 +445,35 @@ language plpgsql stable security definer set search_path = '' set plan_cache_mod
 declare
   project text := pg_catalog.current_setting('app.project_id');
   reach smallint := memcube.reach();
+  told uuid[];
+  scores real[];
 begin
-  if p_tags = '{}' then
+  -- The best first, and only they are asked about: hidden ones among the rest cost nothing.
+  select array_agg(r.memory_id), array_agg(r.s) into told, scores
+    from (select c.memory_id, c.s
+            from (select t.memory_id, t.audience, pg_catalog.ts_rank(t.tsv, p_query, 1) as s
+                    from (select x.memory_id, x.audience, x.tsv from memcube.memory_text x
+                           where x.project_id = project and x.tsv @@ p_query and (p_tags = '{}' or x.tags @> p_tags)
+                           limit p_ranked) t
+                   order by s desc, t.memory_id desc offset 0) c
+           where c.audience <= reach or exists (select from memcube.memories m
+                                                 where m.project_id = project and m.id = c.memory_id offset 0)
+           limit p_limit) r;
+  return query select u.id, u.s from unnest(told, scores) as u (id, s);
+  if coalesce(pg_catalog.cardinality(told), 0) < p_limit and reach < 2
+     and (select count(*) = p_ranked from (select from memcube.memory_text x
+                                            where x.project_id = project and x.tsv @@ p_query
+                                              and (p_tags = '{}' or x.tags @> p_tags) limit p_ranked) c) then
+    -- Hidden ones may have filled what was ranked: they are left out first.
     return query
     select c.memory_id, pg_catalog.ts_rank(c.tsv, p_query, 1) as s
       from (select t.memory_id, t.tsv from memcube.memory_text t
-             where t.project_id = project and t.tsv @@ p_query
+             where t.project_id = project and t.tsv @@ p_query and (p_tags = '{}' or t.tags @> p_tags)
+               and not t.memory_id = any (coalesce(told, '{}'))
                and (t.audience <= reach or exists (select from memcube.memories m
                                                     where m.project_id = project and m.id = t.memory_id offset 0))
              limit p_ranked) c
-     order by s desc, c.memory_id desc limit p_limit;
-  else
-    return query
-    select c.memory_id, pg_catalog.ts_rank(c.tsv, p_query, 1) as s
-      from (select t.memory_id, t.tsv from memcube.memory_text t
-             where t.project_id = project and t.tsv @@ p_query and t.tags @> p_tags
-               and (t.audience <= reach or exists (select from memcube.memories m
-                                                    where m.project_id = project and m.id = t.memory_id offset 0))
-             limit p_ranked) c
-     order by s desc, c.memory_id desc limit p_limit;
+     order by s desc, c.memory_id desc limit p_limit - coalesce(pg_catalog.cardinality(told), 0);
   end if;
 end $$;
 

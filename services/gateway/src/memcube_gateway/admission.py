@@ -14,13 +14,14 @@ from uuid import UUID
 
 from memcube_common.db import Database, Transaction
 from memcube_common.errors import NotFound, NotSignedIn
+from memcube_common.governance.domain import PRIVILEGED
 from memcube_common.ids import is_agent_name, is_project_slug
 from memcube_common.security.grants import Grant
 from memcube_common.security.keys import is_key, is_well_formed, key_hash
 from memcube_common.security.principal import Principal
 from memcube_common.security.tokens import AccessTokens, Claims
 from memcube_gateway.credentials import store
-from memcube_gateway.credentials.domain import PRIVILEGED, CallerRole
+from memcube_gateway.credentials.domain import CallerRole
 from memcube_gateway.credentials.store import FoundKey, Seat
 
 KNOWN_SECONDS: Final = 3.0

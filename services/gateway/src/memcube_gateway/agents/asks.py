@@ -17,11 +17,12 @@ from memcube_common.contracts import subjects
 from memcube_common.contracts.api import MemoryQuery, QueryAnswer
 from memcube_common.contracts.asks import FollowChanges, Following, Refused
 from memcube_common.errors import FieldError, Invalid, MemCubeError, NotAllowed, NotFound, TooManyRequests, TryAgain
+from memcube_common.governance.domain import PRIVILEGED
 from memcube_common.security.principal import Principal
 from memcube_gateway.admission import Patience
 from memcube_gateway.agents.domain import FOLLOWERS, Connected, Roads, asker
 from memcube_gateway.agents.durables import Durables
-from memcube_gateway.credentials.domain import PRIVILEGED, may_hold, may_submit
+from memcube_gateway.credentials.domain import may_hold, may_submit
 from memcube_gateway.finding import find
 from memcube_gateway.limits import Buckets
 

@@ -13,14 +13,15 @@ from typing import Any, Final, Literal, cast, get_args
 
 from memcube_common.contracts import subjects
 from memcube_common.contracts.fields import Role
+from memcube_common.governance.domain import PRIVILEGED, WRITERS
 from memcube_common.ids import is_agent_name, is_project_slug
 from memcube_common.security.grants import Grant
 from memcube_common.security.nkeys import SERVER, AccountKey, verified
-from memcube_gateway.credentials.domain import PRIVILEGED, may_submit
+from memcube_gateway.credentials.domain import may_submit
 
 LONGEST_SECONDS: Final = 3600
 REQUEST_INFO: Final = "Nats-Request-Info"
-FOLLOWERS: Final = PRIVILEGED | {"MEMBER", "AGENT"}  # what is open to these, a VIEWER may not be meant to hear
+FOLLOWERS: Final = WRITERS  # what is open to these, a VIEWER may not be meant to hear
 _ROLES: Final = frozenset((*get_args(Role), "PUBLIC"))
 _REQUEST: Final = "nats-authorization-request"
 

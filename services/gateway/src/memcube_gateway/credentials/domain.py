@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Final, Literal
 
 from memcube_common.contracts.fields import Role
+from memcube_common.governance.domain import PRIVILEGED, WRITERS
 
 CallerRole = Role | Literal["", "PUBLIC"]
 
-PRIVILEGED: Final = frozenset({"OWNER", "ADMIN", "SERVICE"})
 _BELOW_ADMIN: Final = frozenset({"MEMBER", "AGENT", "VIEWER"})
 
 
@@ -29,7 +29,7 @@ def may_sign_as(actor: CallerRole, handle: str, agent: str) -> bool:
 
 def may_submit(actor: CallerRole) -> bool:
     """Whether `actor` may bring insights in."""
-    return actor in PRIVILEGED or actor in ("MEMBER", "AGENT")
+    return actor in WRITERS
 
 
 def may_hold(actor: CallerRole) -> bool:

@@ -21,11 +21,11 @@ from memcube_common.contracts.api import (
 )
 from memcube_common.db import Transaction
 from memcube_common.errors import NotAllowed, NotFound
+from memcube_common.governance.domain import PRIVILEGED
 from memcube_common.memories.store import insert_memories, read_memories
 from memcube_common.quotas.domain import of_memories
 from memcube_common.quotas.store import take
 from memcube_gateway import domain
-from memcube_gateway.credentials.domain import PRIVILEGED
 from memcube_gateway.finding import find
 from memcube_gateway.routes import reference
 from memcube_gateway.routes.bodies import parse, read_body

@@ -12,9 +12,9 @@ from starlette.responses import Response
 from memcube_common.contracts.api import Answer
 from memcube_common.contracts.fields import QuotaResource
 from memcube_common.errors import NotAllowed
+from memcube_common.governance.domain import PRIVILEGED
 from memcube_common.quotas.domain import DAILY
 from memcube_common.quotas.store import read_quotas
-from memcube_gateway.credentials.domain import PRIVILEGED
 from memcube_gateway.routes import reference
 from memcube_gateway.routes.door import InVisit
 from memcube_gateway.routes.once import JSON

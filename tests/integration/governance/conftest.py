@@ -15,9 +15,11 @@ import pytest_asyncio
 from memcube_common.contracts.api import Memory
 from memcube_common.contracts.fields import Governance
 from memcube_common.db import Database
+from memcube_common.errors import NotAllowed, NotFound
 from memcube_common.ids import new_id
-from memcube_common.memories.domain import NewMemory
-from memcube_common.memories.store import insert_memories, read_memories, set_governance
+from memcube_common.memories.domain import NewMemory, Revision
+from memcube_common.memories.revisions import update_memory
+from memcube_common.memories.store import insert_memories, read_memories
 from memcube_common.security.principal import Principal
 from memcube_common.testing.servers import HouseDatabase, HouseProject
 
@@ -76,9 +78,17 @@ class Ruled:
 
     async def govern(self, memory: UUID, *, by: str, role: str, **governance: Any) -> bool:
         """State the governance of `memory` anew; False where the policies do not let `by`."""
-        stated = Governance.model_validate(governance).model_dump_json()
-        async with self.gateway.transaction(self.principal(by, role)) as tx:
-            return await set_governance(tx, project=self.project, memory_id=memory, governance=stated)
+        revision = Revision(governance=Governance.model_validate(governance).model_dump_json())
+        try:
+            async with self.gateway.transaction(self.principal(by, role)) as tx:
+                await update_memory(tx, project=self.project, memory_id=memory, revision=revision)
+        except NotFound:
+            return False
+        except NotAllowed as refused:
+            if refused.__cause__ is not None:  # a rule of the database, not a policy that hid the row
+                raise
+            return False
+        return True
 
     async def column(self, memory: UUID, name: str) -> Any:
         """A column of the memory's row, whoever may see it."""

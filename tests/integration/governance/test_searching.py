@@ -12,18 +12,24 @@ from pgvector import HalfVector
 from tests.integration.governance.conftest import Ruled
 
 from memcube_common.contracts.fields import DEFAULT_GOVERNANCE, Governance
-from memcube_common.db import Statement
+from memcube_common.db import Statement, Transaction
 from memcube_common.ids import new_id
 from memcube_common.memories.domain import NewMemory
 from memcube_common.memories.store import NewVector, insert_memories, register_model, save_vectors
 from memcube_common.search import store as search_store
-from memcube_common.search.domain import Question, QuestionVector
-from memcube_common.search.store import Sizes, newest, search
+from memcube_common.search.domain import Filters, Listing, Question, QuestionVector
+from memcube_common.search.store import Found, Sizes, list_memories, search
 from memcube_common.security.principal import Principal
 
 HIDDEN = 1_500
 SHOWN = 15
 TEXT = "the same words for all of them"
+
+
+async def newest(tx: Transaction, project: str, limit: int) -> list[Found]:
+    """The newest of those that carry the tag."""
+    listing = Listing(by="created_at", down=True, limit=limit, filters=Filters(tags_all=("all",)))
+    return (await list_memories(tx, project=project, listing=listing)).found
 
 
 async def fill(ruled: Ruled) -> tuple[set[UUID], QuestionVector]:
@@ -68,19 +74,19 @@ async def test_a_reader_of_a_few_finds_as_many_as_there_are(ruled: Ruled, small:
     for text, asked in ((TEXT, vector), (None, vector), (TEXT, None)):
         sizes = Sizes()
         sizes.remember(ruled.project, vector.generation, small=small)
-        question = Question(text=text, tags=(), limit=SHOWN, as_of=None, vector=asked)
+        question = Question(text=text, limit=SHOWN, vector=asked)
         async with ruled.gateway.transaction(ruled.principal("bo", "AGENT")) as tx:
-            found = await search(tx, project=ruled.project, question=question, sizes=sizes)
+            found = (await search(tx, project=ruled.project, question=question, sizes=sizes)).found
         assert {one.fields["id"] for one in found} == shown
     async with ruled.gateway.transaction(ruled.principal("bo", "AGENT")) as tx:
-        found = await newest(tx, project=ruled.project, tags=["all"], limit=SHOWN, as_of=None)
+        found = await newest(tx, ruled.project, SHOWN)
     assert {one.fields["id"] for one in found} == shown
-    question = Question(text=None, tags=(), limit=SHOWN, as_of=None, vector=vector)
+    question = Question(text=None, limit=SHOWN, vector=vector)
     async with ruled.gateway.transaction(ruled.principal("ada", "AGENT")) as tx:
-        found = await search(tx, project=ruled.project, question=question, sizes=Sizes())
+        found = (await search(tx, project=ruled.project, question=question, sizes=Sizes())).found
     assert not {one.fields["id"] for one in found} & shown, "their owner finds the nearer ones"
     async with ruled.gateway.transaction(ruled.principal("app", "PUBLIC")) as tx:
-        assert await search(tx, project=ruled.project, question=question, sizes=Sizes()) == []
+        assert (await search(tx, project=ruled.project, question=question, sizes=Sizes())).found == []
 
 
 async def scatter(ruled: Ruled, *, many: int, each: int) -> tuple[set[UUID], QuestionVector]:
@@ -118,9 +124,9 @@ async def test_some_near_and_the_rest_far_come_each_once(ruled: Ruled, small: bo
     shown, vector = await scatter(ruled, many=1_000, each=20)
     sizes = Sizes()
     sizes.remember(ruled.project, vector.generation, small=small)
-    question = Question(text=None, tags=(), limit=len(shown), as_of=None, vector=vector)
+    question = Question(text=None, limit=len(shown), vector=vector)
     async with ruled.gateway.transaction(ruled.principal("bo", "AGENT")) as tx:
-        found = await search(tx, project=ruled.project, question=question, sizes=sizes)
+        found = (await search(tx, project=ruled.project, question=question, sizes=sizes)).found
     assert sorted(one.fields["id"] for one in found) == sorted(shown)
 
 
@@ -134,14 +140,14 @@ async def test_a_search_that_looks_again_leaves_one_mark_for_each_memory_it_show
         list(shown),
         DEFAULT_GOVERNANCE,
     )
-    monkeypatch.setattr(search_store, "TAGGED_MAX", 10)
-    question = Question(text=TEXT, tags=(), limit=len(shown), as_of=None, vector=vector)
+    monkeypatch.setattr(search_store, "FEW_MAX", 10)
+    question = Question(text=TEXT, limit=len(shown), vector=vector)
     for marks in (1, 2):
         async with ruled.gateway.transaction(ruled.principal("bo", "AGENT")) as tx:
             if marks == 1:
-                found = await search(tx, project=ruled.project, question=question, sizes=Sizes())
+                found = (await search(tx, project=ruled.project, question=question, sizes=Sizes())).found
             else:
-                found = await newest(tx, project=ruled.project, tags=["all"], limit=len(shown), as_of=None)
+                found = await newest(tx, ruled.project, len(shown))
         assert {one.fields["id"] for one in found} == shown
         rows = await ruled.psql.fetch(
             "select memory_id, count(*) as marks from memcube.memory_events"

@@ -75,6 +75,14 @@ class Conflict(MemCubeError):
     title = "Conflict"
 
 
+class VersionMismatch(MemCubeError):
+    """It has another version by now than `If-Match` says: read it again."""
+
+    code = "version_mismatch"
+    status = 412
+    title = "Another version"
+
+
 class Frozen(Conflict):
     """This memory is frozen: an OWNER or ADMIN must unfreeze it before it can change."""
 

@@ -12,6 +12,7 @@ from uuid_utils.compat import uuid7
 
 PROJECT_PATTERN = r"^[a-z0-9][a-z0-9-]{0,62}$"
 AGENT_PATTERN = r"^[A-Za-z0-9_][A-Za-z0-9_-]{0,63}$"
+TASK_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._:-]{0,127}$"
 
 MemoryId = NewType("MemoryId", UUID)
 InsightId = NewType("InsightId", UUID)
@@ -21,6 +22,9 @@ ProjectSlug = Annotated[str, StringConstraints(pattern=PROJECT_PATTERN)]
 
 AgentName = Annotated[str, StringConstraints(pattern=AGENT_PATTERN)]
 """A sender's name as it stands in a subject: 1-64 characters of A-Z, a-z, 0-9, '_' and '-'."""
+
+TaskName = Annotated[str, StringConstraints(pattern=TASK_PATTERN)]
+"""A task's id as its tracker knows it, e.g. TASK-123: 1-128 characters of A-Z, a-z, 0-9, '.', '_', ':' and '-'."""
 
 _PROJECT = re.compile(PROJECT_PATTERN.replace("$", r"\Z"))
 _AGENT = re.compile(AGENT_PATTERN.replace("$", r"\Z"))
@@ -46,6 +50,12 @@ def derive(parent: UUID, what: str) -> UUID:
     The same insight therefore always makes the same memory id, however often it is delivered.
     """
     return _compose(parent.int >> 80, hashlib.sha256(parent.bytes + b"/" + what.encode()).digest())
+
+
+def derive_nth(parent: UUID, what: str, place: int) -> UUID:
+    """The UUIDv7 of the `place`-th thing (from 0) that `parent` brings: so many milliseconds later, so they sort."""
+    milliseconds = min((parent.int >> 80) + place, (1 << 48) - 1)
+    return _compose(milliseconds, hashlib.sha256(parent.bytes + f"/{what}/{place}".encode()).digest())
 
 
 def derive_external(project: str, external_id: str) -> UUID:

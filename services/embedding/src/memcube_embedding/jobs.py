@@ -142,22 +142,28 @@ async def _save(project: str, results: Sequence[tuple[TextToEmbed, Outcome]], ro
         for text, outcome in results
         if not isinstance(outcome, TextRefused)
     ]
-    refused = {text.memory_id: outcome.reason for text, outcome in results if isinstance(outcome, TextRefused)}
+    refused = [(text, outcome.reason) for text, outcome in results if isinstance(outcome, TextRefused)]
     async with room.db.transaction(_worker(project)) as tx:
         ready = await memories_store.save_vectors(
             tx, project=project, generation=room.generation, model=room.embedder.model.name, vectors=vectors
         )
         sent = await insights_store.bus_senders(tx, project=project, memory_ids=list(ready))
         await insights_store.announce_receipts(tx, verb="searchable", sent=sent)
-        failed = [memory_id for memory_id, reason in refused.items() if await _fail(tx, project, memory_id, reason)]
+        failed = [
+            text.memory_id
+            for text, reason in refused
+            if await _fail(tx, project, text.memory_id, reason, text.content_hash)
+        ]
         await work.finish(tx, kind="embedding", project=project, ids=[*ready, *failed])
     room.embedded.inc(len(ready))
     room.refused.inc(len(failed))
 
 
-async def _fail(tx: Transaction, project: str, memory_id: UUID, reason: str) -> bool:
+async def _fail(tx: Transaction, project: str, memory_id: UUID, reason: str, content_hash: bytes | None = None) -> bool:
     """Say on a memory, and to its sender, that it will have no vector."""
-    failed = await memories_store.fail_embedding(tx, project=project, memory_id=memory_id, reason=reason)
+    failed = await memories_store.fail_embedding(
+        tx, project=project, memory_id=memory_id, reason=reason, content_hash=content_hash
+    )
     if failed:
         sent = await insights_store.bus_senders(tx, project=project, memory_ids=[memory_id])
         await insights_store.announce_receipts(tx, verb="failed", sent=sent, reason=reason)

@@ -2,15 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from datetime import datetime
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, TypeVar
 from uuid import UUID
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    JsonValue,
+    ValidationInfo,
+    create_model,
+    field_validator,
+    model_validator,
+)
 
 from memcube_common.contracts.fields import (
     Closed,
     Content,
+    Decision,
     EmbeddingState,
     FreeJson,
     Governance,
@@ -84,17 +97,43 @@ class Answer(BaseModel):
     model_config = ConfigDict(frozen=True, ser_json_inf_nan="null")
 
 
+class FieldFault(Answer):
+    """One refused field: its path, and the limit it broke."""
+
+    field: str
+    message: str
+
+
+class ReceivedInsight(Answer):
+    """One insight of a conversation: the memory that holds it, and where that stands."""
+
+    insight_id: UUID
+    memory_id: UUID
+    state: ReceiptState
+
+
 class Receipt(Answer):
     """The fate of one write: accepted → stored → embedded → searchable, or failed / parked with the reason."""
 
     id: UUID
     project: str
     state: ReceiptState
-    memory_id: UUID | None
+    memory_id: UUID | None = Field(
+        description="The memory that holds it: its own, or for a duplicate or an echo the one that was there."
+        " None for a conversation."
+    )
     reason: str | None = None
     accepted_at: datetime | None = None
     stored_at: datetime | None = None
     searchable_at: datetime | None = None
+    decision: Decision | None = Field(
+        default=None, description="What was made of an insight: a memory of its own (new), or none; None until decided."
+    )
+    decided_because: str | None = Field(default=None, description="Why, without a word of what it says.")
+    supports: UUID | None = Field(default=None, description="The insight whose `support_count` it raised.")
+    insights: list[ReceivedInsight] | None = Field(
+        default=None, description="Of a conversation: what was made of it, once it is stored."
+    )
 
 
 class Receipts(Answer):
@@ -164,23 +203,257 @@ class FoundMemory(Memory):
     similarity: float | None = Field(default=None, description="Cosine similarity to the question, -1 … 1.")
 
 
-class MemoryQuery(Closed):
-    """What to look for. Without `text`, the newest memories that carry the tags."""
+if TYPE_CHECKING:
 
-    text: Annotated[str, Field(min_length=1, max_length=8000), AfterValidator(storable)] | None = None
+    class PartialMemory(Answer):
+        """A memory a query found, with the fields that were asked for; `id` is always there."""
+
+        id: UUID
+else:
+    PartialMemory = create_model(
+        "PartialMemory",
+        __base__=Answer,
+        __doc__="A memory a query found, with the fields that were asked for; `id` is always there.",
+        id=(UUID, ...),
+        **{
+            name: (field.annotation | None, Field(default=None, description=field.description))
+            for name, field in FoundMemory.model_fields.items()
+            if name != "id"
+        },
+    )
+
+
+MemoryField = Literal[
+    "id",
+    "project_id",
+    "label",
+    "type",
+    "version",
+    "content",
+    "origin",
+    "provenance_id",
+    "parents",
+    "tags",
+    "governance",
+    "metadata",
+    "priority",
+    "lifecycle",
+    "trust",
+    "usage_hits",
+    "last_used",
+    "kv_hint",
+    "watermark",
+    "created_by",
+    "created_at",
+    "updated_at",
+    "size_bytes",
+    "token_count",
+    "checksum",
+    "embedding",
+    "score",
+    "text_score",
+    "similarity",
+]
+"""What a query may be asked to answer with: the fields of a found memory."""
+
+
+Listed = TypeVar("Listed", bound=Hashable)
+
+
+def _listed(value: object) -> object:
+    return [value] if isinstance(value, str) else value
+
+
+def _different(values: list[Listed]) -> list[Listed]:
+    return list(dict.fromkeys(values))
+
+
+Types = Annotated[
+    list[MemoryType],
+    Field(min_length=1, max_length=64),
+    AfterValidator(_different),
+    BeforeValidator(
+        _listed, json_schema_input_type=MemoryType | Annotated[list[MemoryType], Field(min_length=1, max_length=64)]
+    ),
+]
+Priorities = Annotated[
+    list[Priority],
+    Field(min_length=1, max_length=64),
+    AfterValidator(_different),
+    BeforeValidator(
+        _listed, json_schema_input_type=Priority | Annotated[list[Priority], Field(min_length=1, max_length=64)]
+    ),
+]
+Lifecycles = Annotated[
+    list[Lifecycle],
+    Field(min_length=1, max_length=64),
+    AfterValidator(_different),
+    BeforeValidator(
+        _listed, json_schema_input_type=Lifecycle | Annotated[list[Lifecycle], Field(min_length=1, max_length=64)]
+    ),
+]
+Trusts = Annotated[
+    list[Trust],
+    Field(min_length=1, max_length=64),
+    AfterValidator(_different),
+    BeforeValidator(_listed, json_schema_input_type=Trust | Annotated[list[Trust], Field(min_length=1, max_length=64)]),
+]
+Makers = Annotated[
+    list[Reference],
+    Field(min_length=1, max_length=64),
+    AfterValidator(_different),
+    BeforeValidator(
+        _listed, json_schema_input_type=Reference | Annotated[list[Reference], Field(min_length=1, max_length=64)]
+    ),
+]
+LabelPart = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(storable)]
+
+
+class LabelFilter(Closed):
+    """Which labels: taken literally, `%` and `_` mean themselves. Where several are given, all must hold."""
+
+    equals: LabelPart | None = Field(default=None, description="The whole label.")
+    prefix: LabelPart | None = Field(default=None, description="What it begins with.")
+    contains: LabelPart | None = Field(default=None, description="What stands in it, upper or lower case alike.")
+
+    @model_validator(mode="after")
+    def _says_something(self) -> Self:
+        if self.equals is None and self.prefix is None and self.contains is None:
+            raise ValueError("needs one of equals, prefix, contains")
+        return self
+
+
+class MemoryQuery(Closed):
+    """What to look for.
+
+    With `text` or `embedding` the answer is ranked, best first; without, it is a listing of the memories that fit. All
+    that is given must hold. Filters are applied before `limit` cuts, so an answer is not short because of them.
+    """
+
+    text: Annotated[str, Field(min_length=1, max_length=8000), AfterValidator(storable)] | None = Field(
+        default=None, description="A question or words."
+    )
+    embedding: Annotated[list[float], Field(min_length=1, max_length=4000)] | None = Field(
+        default=None,
+        description="A vector by the model of the memories' own, in place of the one made of `text`: as many numbers as"
+        " that model gives, not all zero. With both, words are those of `text`.",
+    )
+    mode: Literal["hybrid", "semantic", "keyword"] = Field(
+        default="hybrid", description="By words and meaning, or one of them."
+    )
+    similarity_threshold: Annotated[float, Field(ge=0, le=1)] | None = Field(
+        default=None,
+        description="Least cosine similarity to the question. A cosine distance (`embedding <=> query`) of at most d is"
+        " a similarity of at least 1 - d; a Euclidean one (`<->`) of d between vectors of length 1 is one of 1 - d²/2.",
+    )
     tags: Tags = Field(default_factory=list, description="Only memories that carry all of these tags.")
-    mode: Literal["hybrid", "semantic", "keyword"] = "hybrid"
-    limit: Annotated[int, Field(ge=1, le=MAX_RESULTS)] = 10
+    tags_any: Tags = Field(default_factory=list, description="Only memories that carry at least one of these tags.")
+    tags_none: Tags = Field(default_factory=list, description="Only memories that carry none of these tags.")
+    type: Types | None = Field(default=None, description="One type, or a list of types.")
+    priority: Priorities | None = Field(default=None, description="One priority, or a list.")
+    lifecycle: Lifecycles | None = Field(
+        default=None,
+        description="One state, or a list. Without it NEW, ACTIVE and STALE; ARCHIVED and EXPIRED only where named, and"
+        " EXPIRED only to OWNER, ADMIN and SERVICE.",
+    )
+    trust: Trusts | None = Field(default=None, description="One, or a list.")
+    label: LabelFilter | None = None
+    metadata: FreeJson | None = Field(
+        default=None, description="What `metadata` must contain, as jsonb's `@>` has it: every key with that value."
+    )
+    created_by: Makers | None = Field(default=None, description="Who made it: one handle, or a list.")
+    created_after: Moment | None = Field(default=None, description="Created later than this.")
+    created_before: Moment | None = Field(default=None, description="Created earlier than this.")
+    updated_after: Moment | None = Field(default=None, description="Changed last later than this.")
+    updated_before: Moment | None = Field(default=None, description="Changed last earlier than this.")
+    ids: Annotated[list[UUID], Field(min_length=1, max_length=200), AfterValidator(_different)] | None = Field(
+        default=None, description="Only these."
+    )
     as_of: Moment | None = Field(default=None, description="The reader's now; memories created later are left out.")
+    order_by: Literal["relevance", "created_at", "updated_at", "label"] | None = Field(
+        default=None,
+        description="relevance if absent with text or embedding, created_at without. Any other order with text or"
+        " embedding is that of the 1,000 most relevant. Labels are ordered by their characters' numbers; what is equal,"
+        " by id.",
+    )
+    order: Literal["asc", "desc"] | None = Field(
+        default=None, description="desc if absent (labels: asc); relevance is always desc."
+    )
+    limit: Annotated[int, Field(ge=1, le=MAX_RESULTS)] = 10
+    cursor: Annotated[str, Field(min_length=1, max_length=8192)] | None = Field(
+        default=None,
+        description="`next_cursor` of the page before, with the same query; limit, count and fields may differ.",
+    )
+    count: bool = Field(default=False, description="Also count: `total`, up to 10,000.")
+    fields: Annotated[list[MemoryField], Field(min_length=1, max_length=64), AfterValidator(_different)] | None = Field(
+        default=None,
+        description="Only these fields, and `id`. Without content, size_bytes, token_count and checksum among them,"
+        " what was written is not read, and not marked as read either.",
+    )
+
+    @field_validator("mode", "similarity_threshold", "order_by", "order", "embedding", mode="after")
+    @classmethod
+    def _agrees(cls, value: Any, info: ValidationInfo) -> Any:
+        """Refuse what contradicts a field before it, under the name of the field that could be left out."""
+        given = info.data
+        if "text" not in given or (info.field_name != "embedding" and "embedding" not in given):
+            return value  # refused itself
+        ranked = given["text"] is not None or given.get("embedding") is not None
+        match info.field_name:
+            case "embedding" if value is not None and not any(value):
+                raise ValueError("must not be all zero")
+            case "mode" if value != "hybrid" and not ranked:
+                raise ValueError("needs text or embedding")
+            case "mode" if value == "keyword" and given["text"] is None:
+                raise ValueError("keyword needs text")
+            case "mode" if value == "keyword" and given["embedding"] is not None:
+                raise ValueError("keyword does not use the embedding")
+            case "similarity_threshold" if value is not None and not ranked:
+                raise ValueError("needs text or embedding")
+            case "similarity_threshold" if value is not None and given.get("mode") == "keyword":
+                raise ValueError("keyword mode compares no meanings")
+            case "order_by" if value == "relevance" and not ranked:
+                raise ValueError("relevance needs text or embedding")
+            case "order" if value == "asc" and ranked and given.get("order_by") in (None, "relevance"):
+                raise ValueError("relevance is always desc")
+            case _:
+                return value
+
+    @field_validator("created_before", "updated_before", mode="after")
+    @classmethod
+    def _spans(cls, value: datetime | None, info: ValidationInfo) -> datetime | None:
+        begins = info.data.get(str(info.field_name).replace("before", "after"))
+        if value is not None and begins is not None and value <= begins:
+            raise ValueError("must be later than the time after which")
+        return value
 
 
 class QueryAnswer(Answer):
-    """The memories found, best first."""
+    """A page of the memories found, in order."""
 
     memories: list[FoundMemory]
-    mode: Literal["hybrid", "semantic", "keyword", "recent"] = Field(description="How the search was really made.")
+    mode: Literal["hybrid", "semantic", "keyword", "recent"] = Field(
+        description="How the search was really made; `recent` is a listing, in whatever order."
+    )
     degraded: str | None = Field(default=None, description="Why less than asked was searched, if so.")
     took_ms: float = Field(description="Milliseconds spent in the server.")
+    next_cursor: str | None = Field(
+        default=None,
+        description="Where the next page begins; null at the end, which for ranked answers comes after 1,000 memories"
+        " at the latest. A page may be short or empty and still have one: a listing looks at 20,000 memories a page.",
+    )
+    total: int | None = Field(
+        default=None,
+        description="How many memories there are, where `count` was asked: those that fit; of a ranked answer those"
+        " that its words match or that have a vector.",
+    )
+    total_is_exact: bool | None = Field(default=None, description="Else there are at least `total`.")
+
+
+class PartialAnswer(QueryAnswer):
+    """The same, where `fields` was given."""
+
+    memories: list[PartialMemory]  # pyright: ignore[reportIncompatibleVariableOverride]  (fewer fields, the same keys)
 
 
 class Problem(BaseModel):

@@ -22,8 +22,10 @@ Lifecycle = Literal["NEW", "ACTIVE", "STALE", "ARCHIVED", "EXPIRED"]
 Trust = Literal["trusted", "untrusted", "quarantined"]
 EmbeddingState = Literal["pending", "ready", "failed"]
 ReceiptState = Literal["accepted", "stored", "embedded", "searchable", "failed", "parked"]
+Decision = Literal["new", "duplicate", "near_duplicate", "echo"]
 Role = Literal["OWNER", "ADMIN", "MEMBER", "AGENT", "VIEWER", "SERVICE"]
 QuotaResource = Literal["memories", "bytes", "insights_per_day", "packs"]
+Screening = Literal["off", "tag", "redact"]
 
 
 def storable(text: str) -> str:
@@ -41,6 +43,11 @@ def _not_blank(text: str) -> str:
     if not any(character.isprintable() and not character.isspace() for character in text):
         raise ValueError("must not be blank")
     return text
+
+
+def _composed(text: str) -> str:
+    """In Unicode's composed form (NFC), so that what looks alike is alike."""
+    return unicodedata.normalize("NFC", text)
 
 
 def _one_line(text: str) -> str:
@@ -72,6 +79,7 @@ Label = Annotated[
     str,
     StringConstraints(min_length=1, max_length=200),
     AfterValidator(storable),
+    AfterValidator(_composed),
     AfterValidator(_not_blank),
     AfterValidator(_one_line),
 ]
@@ -79,6 +87,7 @@ Tag = Annotated[
     str,
     StringConstraints(min_length=1, max_length=64),
     AfterValidator(storable),
+    AfterValidator(_composed),
     AfterValidator(_not_blank),
     AfterValidator(_one_line),
 ]

@@ -50,6 +50,7 @@ _REFUSALS: Final[Mapping[str, Callable[[], MemCubeError]]] = {
     "MC001": Frozen,
     "MC002": Held,
     "MC003": lambda: Invalid(errors=[FieldError("parents", "every parent must be a memory that you may read")]),
+    "MC004": lambda: Invalid(errors=[FieldError("parents", "a memory is at most 64 steps from its first source")]),
 }
 """What the database's own rules refuse, by SQLSTATE."""
 
@@ -78,6 +79,25 @@ class Transaction:
     async def execute(self, statement: Statement, *args: Any) -> str:
         """Run `statement`; Postgres' own word on what it did."""
         return await self._connection.execute(statement.sql, *args)
+
+    @contextlib.asynccontextmanager
+    async def savepoint(self) -> AsyncGenerator[None]:
+        """A part of the transaction that is undone by itself where the block raises; the rest stands.
+
+        Raises NotAllowed, Frozen, Held or Invalid where a policy or a rule of the database refuses the part.
+        """
+        await self._connection.execute("SAVEPOINT part")
+        try:
+            yield
+        except OSError:
+            raise
+        except Exception as error:
+            await self._connection.execute("ROLLBACK TO SAVEPOINT part; RELEASE SAVEPOINT part")
+            refused = _refusal(error, self.principal)
+            if refused is not None:
+                raise refused from error
+            raise
+        await self._connection.execute("RELEASE SAVEPOINT part")
 
 
 class Database:

@@ -17,7 +17,8 @@ from memcube_common.contracts.fields import Governance
 from memcube_common.db import Statements, Transaction
 from memcube_common.db.arrays import array_literal
 from memcube_common.db.pool import Row
-from memcube_common.memories.domain import NewMemory, pack, unpack
+from memcube_common.errors import TryAgain
+from memcube_common.memories.domain import NewMemory, Payload, unpack
 
 QUERIES = Statements(__package__)
 
@@ -44,8 +45,12 @@ class NewVector:
 
 
 async def insert_memories(tx: Transaction, *, project: str, memories: Sequence[NewMemory]) -> set[UUID]:
-    """Keep `memories` of one project; returns the ids that were not there before."""
-    payloads = [pack(memory.content) for memory in memories]
+    """Keep `memories` of one project; returns the ids that were not there before.
+
+    Raises TryAgain where an object that one of them names was swept meanwhile.
+    """
+    payloads = [memory.packed() for memory in memories]
+    await keep_objects(tx, project=project, payloads=payloads)
     rows = await tx.fetch(
         QUERIES["insert_memories"],
         project,
@@ -67,6 +72,12 @@ async def insert_memories(tx: Transaction, *, project: str, memories: Sequence[N
         [p.token_count for p in payloads],
         [p.checksum for p in payloads],
         [None if p.content is not None else m.content for m, p in zip(memories, payloads, strict=True)],
+        [m.type for m in memories],
+        [m.kv_hint for m in memories],
+        [m.trust for m in memories],
+        [p.content_bytes for p in payloads],
+        [p.object_key for p in payloads],
+        [p.blocks for p in payloads],
     )
     return {row["id"] for row in rows}
 
@@ -77,20 +88,21 @@ async def read_memories(tx: Transaction, *, project: str, ids: Sequence[UUID]) -
     return {row["id"]: Memory.model_construct(**memory_fields(row)) for row in rows}
 
 
-async def set_governance(tx: Transaction, *, project: str, memory_id: UUID, governance: str) -> bool:
-    """State a memory's governance anew (JSON already validated); False where the principal may not change it.
+async def keep_objects(tx: Transaction, *, project: str, payloads: Sequence[Payload]) -> None:
+    """The objects these payloads name belong to memories of this transaction from now on.
 
-    What applies to it and to what was derived from it, the database works out in the same transaction. Raises
-    NotAllowed, Frozen or Held (by the transaction) where the change itself is refused.
+    Raises TryAgain where one did not arrive, or was swept because its memory was too long in coming.
     """
-    return await tx.fetch_value(QUERIES["set_governance"], project, memory_id, governance) is not None
+    keys = [payload.object_key for payload in payloads if payload.object_key is not None]
+    if keys and len(await tx.fetch(QUERIES["keep_objects"], project, keys)) != len(set(keys)):
+        raise TryAgain("the payload was too long on its way; send it again")
 
 
 def memory_fields(row: Row) -> dict[str, Any]:
     """The fields of a contract Memory from a row of `read_memories`; the database is trusted to hold valid values."""
     return {
         **{name: row[name] for name in _PLAIN_FIELDS},
-        "content": unpack(row["content"], row["content_zstd"]),
+        "content": unpack(row["content"], row["content_zstd"]) if row["type"] == "PLAINTEXT" else None,
         "governance": Governance.model_validate_json(row["governance"]),
         "metadata": orjson.loads(row["metadata"]),
         "checksum": row["checksum"].hex(),
@@ -103,11 +115,11 @@ def memory_fields(row: Row) -> dict[str, Any]:
 async def read_texts(tx: Transaction, *, project: str, ids: Sequence[UUID]) -> list[TextToEmbed]:
     """The texts among `ids` that still wait for a vector."""
     rows = await tx.fetch(QUERIES["read_texts"], project, ids)
-    return [
-        TextToEmbed(row["id"], text, row["checksum"])
-        for row in rows
-        if (text := unpack(row["content"], row["content_zstd"])) is not None
-    ]
+    return [TextToEmbed(row["id"], text, row["checksum"]) for row in rows if (text := _text_of(row)) is not None]
+
+
+def _text_of(row: Row) -> str | None:
+    return unpack(row["content"], row["content_zstd"]) if row["type"] == "PLAINTEXT" else row["label"]
 
 
 async def save_vectors(
@@ -126,9 +138,14 @@ async def save_vectors(
     return {row["id"] for row in rows}
 
 
-async def fail_embedding(tx: Transaction, *, project: str, memory_id: UUID, reason: str) -> bool:
-    """Say on a memory that it will have no vector and why; False if it does not wait for one any more."""
-    return await tx.fetch_value(QUERIES["fail_embedding"], project, memory_id, reason) is not None
+async def fail_embedding(
+    tx: Transaction, *, project: str, memory_id: UUID, reason: str, content_hash: bytes | None = None
+) -> bool:
+    """Say on a memory that it will have no vector and why; False if it does not wait for one any more.
+
+    content_hash: of the text that was refused; False where the memory says something else by now.
+    """
+    return await tx.fetch_value(QUERIES["fail_embedding"], project, memory_id, reason, content_hash) is not None
 
 
 async def register_model(tx: Transaction, *, name: str, dimensions: int, fingerprint: str) -> int:

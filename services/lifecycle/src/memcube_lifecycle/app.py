@@ -9,9 +9,11 @@ from prometheus_client import CollectorRegistry
 from memcube_common.bus import Bus
 from memcube_common.db.migrate import shake_hands
 from memcube_common.frame import open_database, serve, task
+from memcube_common.objects import open_objects
 from memcube_common.telemetry.health import Health, operations
 from memcube_lifecycle.jobs import keep_house
 from memcube_lifecycle.settings import LifecycleSettings
+from memcube_lifecycle.sweep import Sweep, SweepMeters, keep_sweeping
 
 
 async def main(settings: LifecycleSettings) -> None:
@@ -25,5 +27,8 @@ async def main(settings: LifecycleSettings) -> None:
         housekeeping = keep_house(
             db, every=settings.housekeeping_interval, changes_kept_days=settings.changes_kept_days
         )
-        async with task(housekeeping, "keep-house"):
-            await serve(operations(health, CollectorRegistry()), settings)
+        registry = CollectorRegistry()
+        sweep = Sweep(db, open_objects(settings), SweepMeters.fresh(registry), settings.arriving_at_most)
+        sweeping = keep_sweeping(sweep, every=settings.sweep_interval)
+        async with task(housekeeping, "keep-house"), task(sweeping, "sweep-objects"):
+            await serve(operations(health, registry), settings)

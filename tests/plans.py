@@ -38,6 +38,7 @@ async def plans_of(
     connection.add_log_listener(hear)
     try:
         await connection.fetch(statement.sql, *args)
+        await connection.fetch("select 1")  # only now the statement itself is over, and said
     finally:
         connection.remove_log_listener(hear)
     return [json.loads(text.partition("plan:")[2])["Plan"] for text in said]

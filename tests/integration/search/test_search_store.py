@@ -21,7 +21,7 @@ from tests.plans import nodes, plans_of
 from memcube_common.db import Database, Statement, Transaction
 from memcube_common.memories import store as memories
 from memcube_common.memories.domain import NewMemory
-from memcube_common.search.domain import Question, QuestionVector
+from memcube_common.search.domain import Filters, Question, QuestionVector
 from memcube_common.search.store import QUERIES, Found, Sizes, search
 from memcube_common.security.principal import Principal
 from memcube_common.testing.servers import HouseDatabase, HouseProject
@@ -97,12 +97,12 @@ async def big(database: HouseDatabase, house_work: HouseWork) -> Big:
 
 def asked(big: Big, vector: list[float] | None, **more: Any) -> Question:
     given = None if vector is None else QuestionVector(big.generation, DIMENSIONS, HalfVector(vector))
-    return replace(Question(text=None, tags=(), limit=10, as_of=None, vector=given), **more)
+    return replace(Question(text=None, limit=10, vector=given), **more)
 
 
 async def find(reader: Database, big: Big, question: Question, sizes: Sizes | None = None) -> list[Found]:
     async with reader.transaction(Principal.user(big.slug, "test", "SERVICE")) as tx:
-        return await search(tx, project=big.slug, question=question, sizes=sizes or Sizes())
+        return (await search(tx, project=big.slug, question=question, sizes=sizes or Sizes())).found
 
 
 @pytest.mark.parametrize("small", [True, False], ids=["exact", "bits"])
@@ -126,19 +126,19 @@ async def test_tags_narrow_before_the_nearest_are_chosen(reader: Database, big: 
     vector = clustered(random.Random(6), big.centres)
     rare = {m.id for m in big.kept if m.tags == ("rare",)}
 
-    found = await find(reader, big, asked(big, vector, tags=("rare",), limit=13), sizes)
+    found = await find(reader, big, asked(big, vector, filters=Filters(tags_all=("rare",)), limit=13), sizes)
 
     assert [f.fields["id"] for f in found] == big.nearest(vector, 13, rare)
 
 
 async def test_never_too_few_however_much_is_left_out(reader: Database, big: Big) -> None:
     """Only the oldest twelve may be shown; more than a hundred nearer ones are in their way."""
-    as_of = big.kept[11].created_at
+    oldest = Filters(as_of=big.kept[11].created_at)
     words = " ".join(WORDS[:30])
 
     for question in (
-        asked(big, big.vectors[big.kept[-1].id], as_of=as_of, limit=12),
-        asked(big, big.vectors[big.kept[-1].id], text=words, as_of=as_of, limit=12),
+        asked(big, big.vectors[big.kept[-1].id], filters=oldest, limit=12),
+        asked(big, big.vectors[big.kept[-1].id], text=words, filters=oldest, limit=12),
     ):
         found = await find(reader, big, question)
         assert {f.fields["id"] for f in found} == {m.id for m in big.kept[:12]}
@@ -176,7 +176,7 @@ async def test_a_search_is_two_statements(reader: Database, big: Big, monkeypatc
     for question in (asked(big, vector, text="w1 w2"), asked(big, vector), asked(big, None, text="w1 w2")):
         await find(reader, big, question, sizes)
 
-    assert ran == ["by_both", "read_enough"] * 2 + ["by_words", "read_enough"]
+    assert ran == ["by_both", "read_found"] * 2 + ["by_words", "read_found"]
     assert sizes.is_small(big.slug, big.generation) is True
 
 
@@ -232,14 +232,14 @@ async def test_bits_are_read_out_of_the_index_of_one_partition(big: Big, plan: A
 
 
 async def test_found_memories_are_read_by_key_from_one_partition(big: Big, plan: Any) -> None:
-    ran = await plan(QUERIES["read_found"], big.slug, [m.id for m in big.kept[:50]], None, 10)
+    ran = await plan(QUERIES["read_found"], big.slug, [m.id for m in big.kept[:50]], 10, False, *Filters().values())
 
     assert len(relations(ran, "memories")) == len(relations(ran, "memory_payloads")) == 1
     assert not [node for node in ran if node["Node Type"] == "Seq Scan"]
 
 
 async def test_the_newest_are_read_in_order(big: Big, plan: Any) -> None:
-    ran = await plan(QUERIES["newest"], big.slug, [], None, 10)
+    ran = await plan(QUERIES["walk"], "created_at", True, None, None, None, None, 11, 20_000, *Filters().values())
 
     assert not [node for node in ran if node["Node Type"] == "Seq Scan"]
 

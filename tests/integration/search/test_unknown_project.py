@@ -22,6 +22,7 @@ from memcube_common.insights.store import QUERIES as INSIGHTS
 from memcube_common.insights.store import insert_insights
 from memcube_common.memories.store import QUERIES as MEMORIES
 from memcube_common.memories.store import NewVector, insert_memories, register_model, save_vectors
+from memcube_common.search.domain import Filters
 from memcube_common.search.store import QUERIES as SEARCH
 from memcube_common.security.principal import Principal
 from memcube_common.testing.servers import HouseDatabase, HouseProject
@@ -79,7 +80,10 @@ def _rows_read(plan: dict[str, Any]) -> int:
 
 
 @pytest.mark.usefixtures("known")
-@pytest.mark.parametrize("name", ["read_memories", "read_texts", "read_accepted", "mark_stored", "receipts", "found"])
+@pytest.mark.parametrize(
+    "name",
+    ["read_memories", "read_texts", "read_accepted", "mark_stored", "receipts", "found", "bare", "among", "walk"],
+)
 async def test_ids_are_looked_up_in_a_project_the_statistics_do_not_know(
     name: str, database: HouseDatabase, project: HouseProject
 ) -> None:
@@ -92,7 +96,13 @@ async def test_ids_are_looked_up_in_a_project_the_statistics_do_not_know(
         "read_accepted": (INSIGHTS["read_accepted"], (project.slug, insight_ids)),
         "mark_stored": (INSIGHTS["mark_stored"], (project.slug, insight_ids)),
         "receipts": (INSIGHTS["read_receipts"], (project.slug, insight_ids)),
-        "found": (SEARCH["read_found"], (project.slug, memory_ids, None, FEW)),
+        "found": (SEARCH["read_found"], (project.slug, memory_ids, FEW, False, *Filters().values())),
+        "bare": (SEARCH["read_bare"], (project.slug, memory_ids, FEW, *Filters().values())),
+        "among": (
+            SEARCH["among"],
+            (project.slug, "ids", "label", True, *[None] * 4, FEW, 2_000, *Filters(ids=tuple(memory_ids)).values()),
+        ),
+        "walk": (SEARCH["walk"], ("label", True, *[None] * 4, FEW, 20_000, *Filters().values())),
     }
     statement, arguments = asked[name]
     plans = await _ran(database, project.slug, statement, arguments)
@@ -121,7 +131,7 @@ async def _ran(
         await connection.execute("load 'auto_explain'")  # while this may still be done
         transaction = connection.transaction()
         await transaction.start()
-        readers = {"by_both", "read_found", "read_memories"}
+        readers = {"by_both", "read_found", "read_bare", "among", "walk", "read_memories"}
         role = "memcube_user" if statement.name in readers else "memcube_worker"
         await connection.execute(
             f"set local app.project_id = '{project}'; set local app.principal = 'tester'; set local app.role = 'AGENT'"

@@ -3,61 +3,175 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Literal, assert_never
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, Literal, assert_never
 
-from memcube_common.contracts.api import FoundMemory, MemoryQuery, QueryAnswer
-from memcube_common.errors import TryAgain, Unprocessable
-from memcube_common.search.domain import Blend, Question, QuestionVector
-from memcube_common.search.store import Found, newest, search
-from memcube_gateway import domain
+from pydantic import TypeAdapter
+
+from memcube_common.contracts.api import (
+    FoundMemory,
+    MemoryField,
+    MemoryQuery,
+    PartialAnswer,
+    PartialMemory,
+    QueryAnswer,
+)
+from memcube_common.errors import FieldError, Invalid, TryAgain, Unprocessable
+from memcube_common.search.cursors import after_marks, after_place, read_marks, read_place
+from memcube_common.search.domain import DEPTH_MAX, Blend, Place, Question, QuestionVector, mark
+from memcube_common.search.store import (
+    Found,
+    Total,
+    count_listed,
+    count_ranked,
+    find_generation,
+    list_memories,
+    list_ranked,
+    search,
+)
+from memcube_gateway import asking
 
 if TYPE_CHECKING:
+    from memcube_common.db import Transaction
     from memcube_common.security.principal import Principal
-    from memcube_gateway.admission import Patience
+    from memcube_common.security.signing import Signer
+    from memcube_gateway.patience import Patience
     from memcube_gateway.room import Room
 
 Mode = Literal["hybrid", "semantic", "keyword", "recent"]
+PAYLOAD: Final = frozenset({"content", "size_bytes", "token_count", "checksum"})
+"""The fields that are read from what was written, and that only a reading of it tells."""
+
+_ANSWER: Final = TypeAdapter(QueryAnswer)
+_PARTIAL: Final = TypeAdapter(PartialAnswer)
+
+
+@dataclass(frozen=True, slots=True)
+class _Page:
+    """What was found, how, and the cursor of what follows, not yet signed."""
+
+    found: list[Found]
+    mode: Mode
+    total: Total | None
+    following: bytes | None
 
 
 async def find(query: MemoryQuery, room: Room, principal: Principal, patience: Patience) -> QueryAnswer:
-    """The best memories that `principal` may read, best first. Without `text`, the newest that carry the tags.
+    """A page of the memories that `principal` may read: with `text` or `embedding` the best, else a listing.
 
     Where the question cannot get a vector in time, a hybrid search is made by words only and `degraded` says so; a
-    semantic one raises TryAgain. Raises TryAgain where Postgres is away.
+    semantic one, or one with a threshold, raises TryAgain. Raises Invalid for an embedding of a length no vectors have,
+    and for a cursor of another query; TryAgain where Postgres is away. With `fields` the answer is a PartialAnswer.
     """
     started = time.perf_counter()
+    signer = room.signer("cursor")
+    asked = asking.query_digest(principal.project, query)
+    opened = None if query.cursor is None else _opened(signer, query.cursor)
     vector, degraded = await _vector(query, room, patience)
-    question = domain.question(query, vector)
-    project = principal.project
     async with patience.transaction(room.db, principal) as tx:
-        if query.text is None:
-            found = await newest(tx, project=project, tags=query.tags, limit=query.limit, as_of=query.as_of)
+        if query.text is None and query.embedding is None:
+            page = await _listed(tx, query, principal.project, asked, opened)
         else:
-            found = await search(tx, project=project, question=question, sizes=room.sizes)
-    return QueryAnswer.model_construct(
-        memories=[_shown(one) for one in found],
-        mode=_mode(query, question),
-        degraded=degraded,
-        took_ms=round((time.perf_counter() - started) * 1000, 2),
-    )
+            page = await _ranked(tx, query, vector, room, asked, opened)
+    rest: dict[str, Any] = {
+        "mode": page.mode,
+        "degraded": degraded,
+        "took_ms": round((time.perf_counter() - started) * 1000, 2),
+        "next_cursor": None if page.following is None else signer.sign(page.following),
+        "total": page.total and page.total.count,
+        "total_is_exact": page.total and page.total.is_exact,
+    }
+    if query.fields is None:
+        return QueryAnswer.model_construct(memories=[_shown(one) for one in page.found], **rest)
+    return PartialAnswer.model_construct(memories=[_picked(one, query.fields) for one in page.found], **rest)
+
+
+def answer_json(answer: QueryAnswer) -> bytes:
+    """The answer as it is sent; of a partial one only what was asked for."""
+    if isinstance(answer, PartialAnswer):
+        return _PARTIAL.dump_json(answer, exclude_unset=True)
+    return _ANSWER.dump_json(answer)
+
+
+async def _listed(tx: Transaction, query: MemoryQuery, project: str, asked: bytes, opened: bytes | None) -> _Page:
+    listing = asking.listing(query, _place(asked, opened))
+    page = await list_memories(tx, project=project, listing=listing, content=_reads(query))
+    total = await count_listed(tx, project=project, listing=listing) if query.count else None
+    return _Page(page.found, "recent", total, page.after and after_place(asked, page.after))
+
+
+async def _ordered(
+    tx: Transaction, query: MemoryQuery, question: Question, asked: bytes, opened: bytes | None
+) -> _Page:
+    project, listing = tx.principal.project, asking.listing(query, _place(asked, opened))
+    page = await list_ranked(tx, project=project, question=question, listing=listing, content=_reads(query))
+    total = await count_ranked(tx, project=project, question=question) if query.count else None
+    return _Page(page.found, _mode(question), total, page.after and after_place(asked, page.after))
+
+
+async def _ranked(
+    tx: Transaction, query: MemoryQuery, vector: QuestionVector | None, room: Room, asked: bytes, opened: bytes | None
+) -> _Page:
+    project = tx.principal.project
+    if query.embedding is not None:
+        vector = await _given_vector(tx, query.embedding)
+    if query.order_by not in (None, "relevance"):
+        return await _ordered(tx, query, asking.question(query, vector), asked, opened)
+    seen: frozenset[bytes] | None = frozenset()
+    if opened is not None and (seen := read_marks(asked, opened)) is None:
+        raise _foreign()
+    question = asking.question(query, vector, seen)
+    page = await search(tx, project=project, question=question, sizes=room.sizes, content=_reads(query))
+    total = await count_ranked(tx, project=project, question=question) if query.count else None
+    shown = seen | {mark(one.fields["id"]) for one in page.found} if page.more else seen
+    following = after_marks(asked, shown) if page.more and len(shown) < DEPTH_MAX else None
+    return _Page(page.found, _mode(question), total, following)
 
 
 async def _vector(query: MemoryQuery, room: Room, patience: Patience) -> tuple[QuestionVector | None, str | None]:
-    """The question's vector where the search needs one, else why there is none."""
-    if query.text is None or query.mode == "keyword":
+    """The question's vector where the search needs one made, else why there is none."""
+    if query.text is None or query.embedding is not None or query.mode == "keyword":
         return None, None
     try:
         async with patience.spent():
             return await room.embedding.vector(query.text), None
     except (TryAgain, Unprocessable) as error:
-        if query.mode == "semantic":
+        if query.mode == "semantic" or query.similarity_threshold is not None:
             raise
         return None, f"searched by words only: {error.detail}"
 
 
-def _mode(query: MemoryQuery, question: Question) -> Mode:
-    if query.text is None:
-        return "recent"
+async def _given_vector(tx: Transaction, embedding: Sequence[float]) -> QuestionVector:
+    generation = await find_generation(tx, dimensions=len(embedding))
+    if generation is None:
+        raise Invalid(errors=[FieldError("embedding", "no memory has a vector of so many numbers")])
+    return QuestionVector(generation, len(embedding), asking.direction(embedding))
+
+
+def _opened(signer: Signer, cursor: str) -> bytes:
+    opened = signer.open(cursor)
+    if opened is None:
+        raise _foreign()
+    return opened
+
+
+def _place(asked: bytes, opened: bytes | None) -> Place | None:
+    place = None if opened is None else read_place(asked, opened)
+    if opened is not None and place is None:
+        raise _foreign()
+    return place
+
+
+def _foreign() -> Invalid:
+    return Invalid(errors=[FieldError("cursor", "must be the next_cursor of the same query in the same project")])
+
+
+def _reads(query: MemoryQuery) -> bool:
+    return query.fields is None or not PAYLOAD.isdisjoint(query.fields)
+
+
+def _mode(question: Question) -> Mode:
     match question.blend:
         case Blend.HYBRID:
             return "hybrid"
@@ -73,3 +187,13 @@ def _shown(found: Found) -> FoundMemory:
     return FoundMemory.model_construct(
         **found.fields, score=found.score, text_score=found.text_score, similarity=found.similarity
     )
+
+
+def _picked(found: Found, names: Sequence[MemoryField]) -> PartialMemory:
+    known: dict[str, Any] = {
+        **found.fields,
+        "score": found.score,
+        "text_score": found.text_score,
+        "similarity": found.similarity,
+    }
+    return PartialMemory.model_construct(None, **{name: known[name] for name in ("id", *names)})

@@ -1,13 +1,14 @@
-"""How what was found by words and what was found by meaning become one order: pure, and the same every time."""
+"""What is asked of memories, and how what words and meaning found becomes one order: pure, the same every time."""
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import datetime
 from enum import Enum
-from typing import Final, assert_never
+from typing import Any, Final, Literal, assert_never
 from uuid import UUID
 
 from pgvector import HalfVector
@@ -18,6 +19,12 @@ RERANK_WIDE: Final = 200
 WIDE_DIMENSIONS: Final = 1_024
 RANKED_MAX: Final = 3_000
 CANDIDATES_MIN: Final = 100
+DEPTH_MAX: Final = 1_000
+"""How far down a ranking can be paged, in memories."""
+MARK_BYTES: Final = 5
+LIVE: Final = ("NEW", "ACTIVE", "STALE")
+
+OrderBy = Literal["created_at", "updated_at", "label"]
 
 
 class Blend(Enum):
@@ -38,14 +45,104 @@ class QuestionVector:
 
 
 @dataclass(frozen=True, slots=True)
+class Filters:
+    """Which memories come into question, by everything but words and meaning; None was not asked.
+
+    The names and their order are those of the type `memcube.filters`, and `memcube.fits` says what they mean.
+    metadata: a JSON object that the memory's own must contain, as text. label_*: literally; `contains` in any case.
+    """
+
+    lifecycles: tuple[str, ...] = LIVE
+    tags_all: tuple[str, ...] | None = None
+    tags_any: tuple[str, ...] | None = None
+    tags_none: tuple[str, ...] | None = None
+    types: tuple[str, ...] | None = None
+    priorities: tuple[str, ...] | None = None
+    trusts: tuple[str, ...] | None = None
+    label_is: str | None = None
+    label_prefix: str | None = None
+    label_contains: str | None = None
+    metadata: str | None = None
+    makers: tuple[str, ...] | None = None
+    created_after: datetime | None = None
+    created_before: datetime | None = None
+    updated_after: datetime | None = None
+    updated_before: datetime | None = None
+    as_of: datetime | None = None
+    ids: tuple[UUID, ...] | None = None
+
+    def values(self) -> tuple[Any, ...]:
+        """As parameters of a statement, in order."""
+        return tuple(getattr(self, name) for name in _FILTERS)
+
+    @property
+    def label_until(self) -> str | None:
+        """The first label, by its characters' numbers, behind all that could fit; None where there is no such."""
+        if self.label_is is not None:
+            return self.label_is + "\x01"  # no label has control characters
+        return None if self.label_prefix is None else _behind(self.label_prefix)
+
+
+_FILTERS: Final = tuple(field.name for field in fields(Filters))
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a page of a listing ended: the last memory that was looked at, by what the listing is ordered by."""
+
+    at: datetime
+    label: str
+    memory_id: UUID
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """A page of the memories that fit, in an order of their own; `after` is where the page before it ended."""
+
+    by: OrderBy
+    down: bool
+    limit: int
+    filters: Filters
+    after: Place | None = None
+
+    @property
+    def few(self) -> Literal["ids", "tags", "labels"] | None:
+        """What may narrow the listing to few memories before any is looked at; None where nothing does."""
+        asked = self.filters
+        if asked.ids is not None:
+            return "ids"
+        if asked.tags_all or asked.tags_any:
+            return "tags"
+        labelled = asked.label_is is not None or asked.label_prefix is not None
+        return "labels" if labelled and self.by != "label" and set(asked.lifecycles) <= set(LIVE) else None
+
+
+@dataclass(frozen=True, slots=True)
 class Question:
-    """What is looked for. `vector` is None where the search is by words only; `text` None where by meaning only."""
+    """What is looked for. `vector` is None where the search is by words only; `text` None where by meaning only.
+
+    floor: least cosine similarity. seen: marks of what earlier pages showed, which is not shown again.
+    """
 
     text: str | None
-    tags: tuple[str, ...]
     limit: int
-    as_of: datetime | None
     vector: QuestionVector | None
+    filters: Filters = Filters()
+    floor: float | None = None
+    seen: frozenset[bytes] = frozenset()
+
+    @property
+    def tags(self) -> tuple[str, ...]:
+        """The tags that candidates are chosen by."""
+        return self.filters.tags_all or ()
+
+    def takes(self, one: Ranked) -> bool:
+        """Whether a candidate may be shown: near enough, and not shown before."""
+        return self.is_near_enough(one.similarity) and not (self.seen and mark(one.memory_id) in self.seen)
+
+    def is_near_enough(self, similarity: float | None) -> bool:
+        """Whether a similarity reaches the floor; what has none reaches only where there is no floor."""
+        return self.floor is None or (similarity is not None and similarity >= self.floor)
 
     @property
     def blend(self) -> Blend:
@@ -57,7 +154,7 @@ class Question:
     @property
     def candidates(self) -> int:
         """How many candidates each side brings: enough that what is left out rarely empties the answer."""
-        return max(CANDIDATES_MIN, 2 * self.limit)
+        return max(CANDIDATES_MIN, 2 * (self.limit + len(self.seen)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,3 +229,19 @@ def exact_max(dimensions: int) -> int:
 def rerank_size(dimensions: int, candidates: int) -> int:
     """How many of the nearest by Hamming distance are compared exactly: recall ≥ 0.998 as measured on this schema."""
     return max(2 * candidates, RERANK_WIDE if dimensions >= WIDE_DIMENSIONS else RERANK_NARROW)
+
+
+def mark(memory_id: UUID) -> bytes:
+    """A few bytes that tell a memory from the thousand others of one ranking: 1 in a billion is taken for another."""
+    return hashlib.blake2b(memory_id.bytes, digest_size=MARK_BYTES).digest()
+
+
+def _behind(prefix: str) -> str | None:
+    """The first text, by its characters' numbers, behind all that begin with `prefix`; None where there is none."""
+    for place in range(len(prefix) - 1, -1, -1):
+        following = ord(prefix[place]) + 1
+        if following == 0xD800:
+            following = 0xE000  # surrogates are no characters
+        if following <= 0x10FFFF:
+            return prefix[:place] + chr(following)
+    return None

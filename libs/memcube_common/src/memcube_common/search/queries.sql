@@ -32,111 +32,163 @@ select coalesce(w.memory_id, n.memory_id) as memory_id, w.score as text_score,
  cross join counted c;
 
 -- name: widened
--- Candidates among exactly those memories that may be shown: what is left out is left out first, so that the limit
+-- Candidates among exactly those memories that are asked for: what is left out is left out first, so that the limit
 -- cuts only what would be shown. Slower; asked when the quick way brought too few.
 with question as materialized (
   select string_agg('''' || replace(replace(w.lexeme, '\', '\\'), '''', '''''') || '''', ' | ')::tsquery as query
     from (select lexeme from projects p cross join lateral unnest(to_tsvector(p.language::regconfig, $2)) u
            where p.id = $1 order by u.positions[1], lexeme limit 32) w
 ), words as materialized (
-  select m.id as memory_id, w.score
+  select w.memory_id, w.score
     from question q cross join lateral text_candidates(q.query, $3::text[], 2147483647, 2147483647) w
-    join memories m on m.project_id = $1 and m.id = w.memory_id
-   where m.lifecycle not in ('ARCHIVED', 'EXPIRED') and (m.expires_at is null or m.expires_at > now())
-     and ($4::timestamptz is null or m.created_at <= $4)
-   order by w.score desc, m.id limit $5
+   cross join lateral (
+     select fits(x, row($7::text[], $8::text[], $9::text[], $10::text[], $11::text[], $12::text[], $13::text[],
+                    $14::text, $15::text, $16::text, $17::jsonb, $18::text[], $19::timestamptz,
+                    $20::timestamptz, $21::timestamptz, $22::timestamptz, $23::timestamptz, $24::uuid[])::filters) as fit
+       from memories x where x.project_id = $1 and x.id = w.memory_id limit 1) m
+   where m.fit order by w.score desc, w.memory_id limit $4
 ), near as materialized (
-  select m.id as memory_id, v.distance
-    from vector_candidates($7::smallint, $6::halfvec, $3::text[], 2147483647, 0) v
-    join memories m on m.project_id = $1 and m.id = v.memory_id
-   where m.lifecycle not in ('ARCHIVED', 'EXPIRED') and (m.expires_at is null or m.expires_at > now())
-     and ($4::timestamptz is null or m.created_at <= $4)
-   order by v.distance, m.id limit $5
+  select v.memory_id, v.distance
+    from vector_candidates($6::smallint, $5::halfvec, $3::text[], 2147483647, 0) v
+   cross join lateral (
+     select fits(x, row($7::text[], $8::text[], $9::text[], $10::text[], $11::text[], $12::text[], $13::text[],
+                    $14::text, $15::text, $16::text, $17::jsonb, $18::text[], $19::timestamptz,
+                    $20::timestamptz, $21::timestamptz, $22::timestamptz, $23::timestamptz, $24::uuid[])::filters) as fit
+       from memories x where x.project_id = $1 and x.id = v.memory_id limit 1) m
+   where m.fit order by v.distance, v.memory_id limit $4
 )
 select coalesce(w.memory_id, n.memory_id) as memory_id, w.score as text_score,
        1 - coalesce(n.distance, d.distance) as similarity, null::int as vectors
   from words w full join near n on n.memory_id = w.memory_id
-  left join vector_distances($7::smallint, $6::halfvec,
+  left join vector_distances($6::smallint, $5::halfvec,
                              array(select memory_id from words except select memory_id from near)) d
     on d.memory_id = w.memory_id;
 
--- name: read_found
--- The first $4 of these candidates that the reader may see and that are in force, in the order given.
-with shown as materialized (
-  select m.id, c.place
-    from unnest($2::uuid[]) with ordinality as c (id, place)
-   cross join lateral (select x.id, x.lifecycle, x.expires_at, x.created_at from memories x
-                        where x.project_id = $1 and x.id = c.id limit 1) m
-   where m.lifecycle not in ('ARCHIVED', 'EXPIRED') and (m.expires_at is null or m.expires_at > now())
-     and ($3::timestamptz is null or m.created_at <= $3)
-   order by c.place limit $4
+-- name: widened_among
+-- The same where few memories are asked for: $7 are all of them.
+with question as materialized (
+  select string_agg('''' || replace(replace(w.lexeme, '\', '\\'), '''', '''''') || '''', ' | ')::tsquery as query
+    from (select lexeme from projects p cross join lateral unnest(to_tsvector(p.language::regconfig, $2)) u
+           where p.id = $1 order by u.positions[1], lexeme limit 32) w
+), words as materialized (
+  select w.memory_id, w.score
+    from question q cross join lateral text_candidates(q.query, $3::text[], 2147483647, 2147483647) w
+   where w.memory_id = any ($7::uuid[]) order by w.score desc, w.memory_id limit $4
+), distances as materialized (
+  select memory_id, distance from vector_distances($6::smallint, $5::halfvec, $7)
+), near as materialized (
+  select memory_id from distances order by distance, memory_id limit $4
 )
-select m.id, m.project_id, m.label, m.type, m.version, m.origin, m.provenance_id, m.parents, m.tags, m.governance,
-       m.metadata, m.priority, m.lifecycle, m.trust, m.usage_hits, m.last_used, m.kv_hint, m.watermark, m.created_by,
-       m.created_at, m.updated_at, m.embedding_state, m.embedding_model, m.embedding_reason,
-       p.content, p.content_zstd, p.size_bytes, p.token_count, p.checksum
-  from shown s
-  join contents(array(select id from shown)) p on p.memory_id = s.id
- cross join lateral (select * from memories x where x.project_id = $1 and x.id = s.id limit 1) m
- order by s.place;
+select coalesce(w.memory_id, n.memory_id) as memory_id, w.score as text_score, 1 - d.distance as similarity,
+       null::int as vectors
+  from words w full join near n on n.memory_id = w.memory_id
+  left join distances d on d.memory_id = coalesce(w.memory_id, n.memory_id);
 
--- name: read_enough
--- The same where it gives all $4 of them, else nothing: who then looks further has read nothing yet, and nothing is
--- marked as read.
+-- name: read_found
+-- The first $3 of these candidates that are asked for and that the reader may see, in the order given. With $4 only
+-- where there are as many, else nothing: who then looks further has read nothing yet, and nothing is marked as read.
 with shown as materialized (
-  select m.id, c.place
+  select c.id, c.place
     from unnest($2::uuid[]) with ordinality as c (id, place)
-   cross join lateral (select x.id, x.lifecycle, x.expires_at, x.created_at from memories x
-                        where x.project_id = $1 and x.id = c.id limit 1) m
-   where m.lifecycle not in ('ARCHIVED', 'EXPIRED') and (m.expires_at is null or m.expires_at > now())
-     and ($3::timestamptz is null or m.created_at <= $3)
-   order by c.place limit $4
+   cross join lateral (
+     select fits(x, row($5::text[], $6::text[], $7::text[], $8::text[], $9::text[], $10::text[], $11::text[],
+                    $12::text, $13::text, $14::text, $15::jsonb, $16::text[], $17::timestamptz,
+                    $18::timestamptz, $19::timestamptz, $20::timestamptz, $21::timestamptz, $22::uuid[])::filters) as fit
+       from memories x where x.project_id = $1 and x.id = c.id limit 1) m
+   where m.fit order by c.place limit $3
 )
 select m.id, m.project_id, m.label, m.type, m.version, m.origin, m.provenance_id, m.parents, m.tags, m.governance,
        m.metadata, m.priority, m.lifecycle, m.trust, m.usage_hits, m.last_used, m.kv_hint, m.watermark, m.created_by,
        m.created_at, m.updated_at, m.embedding_state, m.embedding_model, m.embedding_reason,
        p.content, p.content_zstd, p.size_bytes, p.token_count, p.checksum
   from shown s
-  join contents(case when (select count(*) from shown) >= $4 then array(select id from shown) else '{}' end) p
+  join contents(case when not $4 or (select count(*) from shown) >= $3 then array(select id from shown) else '{}' end) p
     on p.memory_id = s.id
  cross join lateral (select * from memories x where x.project_id = $1 and x.id = s.id limit 1) m
  order by s.place;
 
--- name: newest
--- The newest memories in force; with tags, those that carry all of them.
-select m.id, m.project_id, m.label, m.type, m.version, m.origin, m.provenance_id, m.parents, m.tags, m.governance,
-       m.metadata, m.priority, m.lifecycle, m.trust, m.usage_hits, m.last_used, m.kv_hint, m.watermark, m.created_by,
-       m.created_at, m.updated_at, m.embedding_state, m.embedding_model, m.embedding_reason,
-       p.content, p.content_zstd, p.size_bytes, p.token_count, p.checksum
-  from contents(array(
-         select id from memories
-          where project_id = $1 and ($2::text[] = '{}' or tags @> $2::text[])
-            and lifecycle not in ('ARCHIVED', 'EXPIRED') and (expires_at is null or expires_at > now())
-            and ($3::timestamptz is null or created_at <= $3)
-          order by created_at desc, id desc limit $4)) p
- cross join lateral (select * from memories x where x.project_id = $1 and x.id = p.memory_id limit 1) m
- order by m.created_at desc, m.id desc;
-
--- name: newest_tagged
--- The same by way of the tag index, for tags that few memories carry; `carriers` counts up to $5 + 1 of them: where
--- there are more than $5, this answer would not be complete: it is empty, and `newest` gives it.
-with carriers as materialized (
-  select memory_id from tag_candidates($2::text[], $5 + 1)
-), shown as materialized (
-  select m.id, m.created_at
-    from carriers c
-   cross join lateral (select x.id, x.lifecycle, x.expires_at, x.created_at from memories x
-                        where x.project_id = $1 and x.id = c.memory_id limit 1) m
-   where m.lifecycle not in ('ARCHIVED', 'EXPIRED') and (m.expires_at is null or m.expires_at > now())
-     and ($3::timestamptz is null or m.created_at <= $3)
-   order by m.created_at desc, m.id desc limit $4
+-- name: read_bare
+-- The same without what was written: no content is touched, and nothing is marked as read.
+with shown as materialized (
+  select c.id, c.place
+    from unnest($2::uuid[]) with ordinality as c (id, place)
+   cross join lateral (
+     select fits(x, row($4::text[], $5::text[], $6::text[], $7::text[], $8::text[], $9::text[], $10::text[],
+                    $11::text, $12::text, $13::text, $14::jsonb, $15::text[], $16::timestamptz,
+                    $17::timestamptz, $18::timestamptz, $19::timestamptz, $20::timestamptz, $21::uuid[])::filters) as fit
+       from memories x where x.project_id = $1 and x.id = c.id limit 1) m
+   where m.fit order by c.place limit $3
 )
 select m.id, m.project_id, m.label, m.type, m.version, m.origin, m.provenance_id, m.parents, m.tags, m.governance,
        m.metadata, m.priority, m.lifecycle, m.trust, m.usage_hits, m.last_used, m.kv_hint, m.watermark, m.created_by,
        m.created_at, m.updated_at, m.embedding_state, m.embedding_model, m.embedding_reason,
-       p.content, p.content_zstd, p.size_bytes, p.token_count, p.checksum, k.carriers
-  from (select count(*)::int as carriers from carriers) k
-  left join (contents(case when (select count(*) from carriers) <= $5 then array(select id from shown) else '{}' end) p
-             cross join lateral (select * from memories x
-                                  where x.project_id = $1 and x.id = p.memory_id limit 1) m) on true
- order by m.created_at desc, m.id desc;
+       null::text as content, null::bytea as content_zstd, null::int as size_bytes, null::int as token_count,
+       ''::bytea as checksum
+  from shown s
+ cross join lateral (select * from memories x where x.project_id = $1 and x.id = s.id limit 1) m
+ order by s.place;
+
+-- name: walk
+-- A page of a listing, by walking the memories in its order: ids and their places, and where the walk was broken off.
+select memory_id as id, at, label, fit, looked
+  from walk($1, $2, row($9::text[], $10::text[], $11::text[], $12::text[], $13::text[], $14::text[], $15::text[],
+                $16::text, $17::text, $18::text, $19::jsonb, $20::text[], $21::timestamptz, $22::timestamptz,
+                $23::timestamptz, $24::timestamptz, $25::timestamptz, $26::uuid[])::filters,
+            $3, $4, $5, $6, $7, $8);
+
+-- name: among
+-- A page of a listing where few memories come into question: those named (`ids`), those that carry tags (`tags`), those
+-- whose labels lie in a range (`labels`). `few` counts up to $10 + 1 of them: beyond $10 this answer is empty, since it
+-- would not be complete.
+with few as materialized (
+  select memory_id as id from tag_candidates($12::text[], $13::text[], $10 + 1) where $2 = 'tags'
+  union all
+  select x.id from memories x
+   where $2 = 'labels' and x.project_id = $1 and x.lifecycle not in ('ARCHIVED', 'EXPIRED')
+     and x.label collate "C" >= coalesce($18::text, $19::text)
+     and case when $5::text is null then true else x.label collate "C" < $5 end
+   limit $10 + 1
+), named as materialized (
+  select distinct id from unnest($28::uuid[]) u (id) where $2 = 'ids'
+), counted as materialized (
+  select count(*)::int as few from few
+), page as (
+  select c.id, m.at, m.label
+    from (select id from few where (select few from counted) <= $10 union all select id from named) c
+   cross join lateral (
+     select x.label, case $3 when 'updated_at' then x.updated_at else x.created_at end as at,
+            fits(x, row($11::text[], $12::text[], $13::text[], $14::text[], $15::text[], $16::text[], $17::text[],
+                    $18::text, $19::text, $20::text, $21::jsonb, $22::text[], $23::timestamptz,
+                    $24::timestamptz, $25::timestamptz, $26::timestamptz, $27::timestamptz, $28::uuid[])::filters) as fit
+       from memories x where x.project_id = $1 and x.id = c.id limit 1) m
+   where m.fit
+     and case when $8::uuid is null then true
+              when $3 = 'label' and $4 then (m.label collate "C", c.id) < ($7::text, $8)
+              when $3 = 'label' then (m.label collate "C", c.id) > ($7, $8)
+              when $4 then (m.at, c.id) < ($6::timestamptz, $8)
+              else (m.at, c.id) > ($6, $8) end
+   order by case when $3 = 'label' and $4 then m.label collate "C" end desc,
+            case when $3 = 'label' and not $4 then m.label collate "C" end,
+            case when $3 <> 'label' and $4 then m.at end desc,
+            case when $3 <> 'label' and not $4 then m.at end,
+            case when $4 then c.id end desc, c.id
+   limit $9
+)
+select k.few, p.id, p.at, p.label from counted k left join page p on true
+ order by case when $3 = 'label' and $4 then p.label collate "C" end desc,
+          case when $3 = 'label' and not $4 then p.label collate "C" end,
+          case when $3 <> 'label' and $4 then p.at end desc,
+          case when $3 <> 'label' and not $4 then p.at end,
+          case when $4 then p.id end desc, p.id;
+
+-- name: count_walked
+-- How many memories fit, counted up to $1 of them among at most $2; and how many were looked at where that ended it.
+select count(*) filter (where fit)::int as fit, max(looked)::int as looked
+  from walk('created_at', true, row($3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[], $9::text[], $10::text,
+                $11::text, $12::text, $13::jsonb, $14::text[], $15::timestamptz, $16::timestamptz,
+                $17::timestamptz, $18::timestamptz, $19::timestamptz, $20::uuid[])::filters,
+            null, null, null, null, $1, $2);
+
+-- name: generations
+-- The generations of vectors that memories may have, newest first.
+select generation, dimensions from embedding_models order by generation desc;

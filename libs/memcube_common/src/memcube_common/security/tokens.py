@@ -81,9 +81,9 @@ class TokenKeys:
         """The public keys as a JWK Set (RFC 7517, RFC 8037)."""
         return {"keys": [{**_jwk(key.signer), "kid": key.kid, "alg": "EdDSA", "use": "sig"} for key in self._keys]}
 
-    def derivation_keys(self) -> Sequence[bytes]:
-        """Keys for deriving refresh tokens, newest first: of the seeds, and of no use to sign with."""
-        return [hashlib.sha256(b"memcube/refresh/v1" + key.seed).digest() for key in self._keys]
+    def derivation_keys(self, use: str = "refresh") -> Sequence[bytes]:
+        """Keys for deriving refresh tokens, or for another use, newest first: of no use to sign tokens with."""
+        return [hashlib.sha256(f"memcube/{use}/v1".encode() + key.seed).digest() for key in self._keys]
 
 
 class AccessTokens:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import random
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 from uuid import UUID
@@ -16,14 +16,19 @@ import pytest_asyncio
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 from tests.eventually import eventually
-from tests.rooms import hearing, submitted
+from tests.rooms import an_insight, hearing, submitted
 
 from memcube_common.bus.accounts import INSIGHTS_DURABLE
 from memcube_common.contracts import subjects
 from memcube_common.contracts.events import InsightSubmitted
+from memcube_common.contracts.fields import Screening
 from memcube_common.db.pool import Row
+from memcube_common.errors import TryAgain
 from memcube_common.ids import derive, new_id
+from memcube_common.insights.domain import Insight
+from memcube_common.screening.insights import screen_insights_soon
 from memcube_common.testing.servers import HouseProject
+from memcube_ingestion import handlers
 from memcube_ingestion.handlers import on_deliveries_exhausted, on_insights_submitted
 from memcube_ingestion.room import Room
 
@@ -337,3 +342,99 @@ async def test_one_insight_the_database_refuses_does_not_cost_its_neighbours(
 def test_the_house_hears_every_project_under_one_durable_name() -> None:
     assert INSIGHTS_DURABLE == "ingestion-insight-submitted"
     assert InsightSubmitted.subject("*", "*") == subjects.INSIGHTS
+
+
+IN_A_TRANSACTION = """
+select count(*) from pg_stat_activity
+ where datname = current_database() and application_name = 'memcube-ingestion' and state like 'idle in transaction%'
+"""
+
+
+async def test_nothing_is_screened_inside_a_transaction(
+    room: Room, psql: Psql, project: HouseProject, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However long it takes, Postgres does not wait for it; and what the project says meanwhile is heard."""
+    held: list[tuple[str, int]] = []
+
+    async def slow(insights: Sequence[Insight], how: Screening) -> list[Insight]:
+        held.append((how, await psql.fetchval(IN_A_TRANSACTION)))
+        if how == "tag":
+            await psql.execute("update memcube.projects set screening = 'redact' where id = $1", project.slug)
+        return await screen_insights_soon(insights, how)
+
+    monkeypatch.setattr(handlers, "screen_insights_soon", slow)
+    await psql.execute("update memcube.projects set screening = 'tag' where id = $1", project.slug)
+    assert await handlers.keep(project.slug, [an_insight("Ask ada@example.org.")], room) is None
+    assert held == [("off", 0), ("tag", 0), ("redact", 0)]
+    kept = await psql.fetchval("select content from memcube.memory_payloads where project_id = $1", project.slug)
+    assert kept == "Ask [redacted:email]."
+
+
+async def test_a_project_that_never_decides_is_come_back_to(
+    room: Room, psql: Psql, project: HouseProject, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def undecided(insights: Sequence[Insight], how: Screening) -> list[Insight]:
+        other = "redact" if how == "tag" else "tag"
+        await psql.execute("update memcube.projects set screening = $2 where id = $1", project.slug, other)
+        return list(insights)
+
+    monkeypatch.setattr(handlers, "screen_insights_soon", undecided)
+    with pytest.raises(TryAgain):
+        await handlers.keep(project.slug, [an_insight("Ask ada@example.org.")], room)
+    assert await count(psql, "insights", project.slug) == 0
+
+
+async def test_what_breaks_its_transaction_again_and_again_holds_up_nobody(
+    agent: Client, psql: Psql, project: HouseProject, bus_subject: str, ears: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Postgres is there: the fault is one message of the portion, and its neighbours are kept."""
+    keep, tries = handlers.keep, list[int]()
+
+    async def breaking(slug: str, insights: Sequence[Insight], room: Room) -> str | None:
+        if any(one.insight == "Poison." for one in insights):
+            tries.append(len(insights))
+            raise TryAgain(after=0.0)
+        return await keep(slug, insights, room)
+
+    monkeypatch.setattr(handlers, "keep", breaking)
+    texts = [*(f"Fact {n}." for n in range(10)), "Poison."]
+    await asyncio.gather(
+        *(agent.jetstream().publish(bus_subject, submitted(text).model_dump_json().encode()) for text in texts)
+    )
+
+    async def kept() -> bool:
+        return await count(psql, "memories", project.slug) == 10 and tries.count(1) >= handlers.TRIES
+
+    await eventually(kept)
+    assert sum(many > 1 for many in tries) <= handlers.TRIES
+
+
+@pytest.mark.parametrize("state", ["53100", "25006", "57P03"])
+async def test_a_full_or_read_only_postgres_is_nobodys_fault(
+    agent: Client,
+    psql: Psql,
+    project: HouseProject,
+    bus_subject: str,
+    ears: str,
+    monkeypatch: pytest.MonkeyPatch,
+    state: str,
+) -> None:
+    keep, tries = handlers.keep, list[int]()
+
+    class Refused(Exception):
+        sqlstate = state
+
+    async def refused(slug: str, insights: Sequence[Insight], room: Room) -> str | None:
+        tries.append(len(insights))
+        if len(tries) <= 2 * handlers.TRIES:
+            raise TryAgain(after=0.0) from Refused()
+        return await keep(slug, insights, room)
+
+    monkeypatch.setattr(handlers, "keep", refused)
+    await agent.jetstream().publish(bus_subject, submitted("Held.").model_dump_json().encode())
+    await eventually(lambda: settled(agent, ears, 1))
+    assert await count(psql, "memories", project.slug) == 1
+    info = await agent.jetstream().consumer_info("INSIGHTS", ears)
+    assert info.delivered is not None
+    assert info.delivered.consumer_seq == 1
+    assert len(tries) == 2 * handlers.TRIES + 1

@@ -15,6 +15,7 @@ from tests.rooms import admin, an_insight, bus_client, hearing, ingestion_room, 
 from memcube_common.bus import Bell
 from memcube_common.contracts.events import InsightSubmitted
 from memcube_common.frame import task
+from memcube_common.ids import new_id
 from memcube_common.insights import store as insights_store
 from memcube_common.mailbox.relay import Relay
 from memcube_common.security.principal import Principal
@@ -90,7 +91,7 @@ async def test_accepted_insights_outlive_a_killed_postgres(breakable: Breakable)
 
 async def accept(room: Room, project: str, many: int) -> None:
     async with room.db.transaction(Principal.worker("ingestion", project)) as tx:
-        insights = [an_insight(f"Accepted {n}.") for n in range(many)]
+        insights = [an_insight(f"Accepted {n} of {new_id()}.") for n in range(many)]
         await insights_store.insert_insights(tx, project=project, via="http", state="accepted", insights=insights)
         await insights_store.queue_insights(tx, project=project, ids=[insight.id for insight in insights])
 

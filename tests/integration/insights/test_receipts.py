@@ -115,7 +115,7 @@ async def test_an_insight_whose_memory_was_purged_says_so(
     async with admin(database) as psql:
         await psql.execute("delete from memcube.memories where id = $1", insight.memory_id)
     [receipt] = await receipt_of(db, project.slug, insight.id)
-    assert (receipt.state, receipt.reason) == ("stored", "the memory was purged since")
+    assert (receipt.state, receipt.reason) == ("stored", "the memory is gone, or not yours to read any more")
 
 
 async def test_a_memory_written_directly_has_a_receipt_of_its_own_id(db: Database, project: HouseProject) -> None:

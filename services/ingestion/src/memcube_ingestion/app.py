@@ -11,10 +11,12 @@ from memcube_common.db.migrate import shake_hands
 from memcube_common.frame import serve, task
 from memcube_common.mailbox.relay import Relay
 from memcube_common.telemetry.health import Health, operations
+from memcube_ingestion import conversations, duplicates
 from memcube_ingestion.handlers import on_deliveries_exhausted, on_insights_submitted
-from memcube_ingestion.jobs import keep_accepted
+from memcube_ingestion.jobs import forget_recalls, keep_accepted
 from memcube_ingestion.room import open_room
 from memcube_ingestion.settings import IngestionSettings
+from memcube_ingestion.waiting import work_off
 
 
 async def main(settings: IngestionSettings) -> None:
@@ -37,10 +39,15 @@ async def main(settings: IngestionSettings) -> None:
             size=50,
             linger=1.0,
         )
+        # Bells of their own: whoever waits for one takes it from the others.
+        posted, embedded = await room.bus.bell(subjects.BELL_INSIGHTS), await room.bus.bell(subjects.BELL_CHANGES)
         relay = Relay(room.db, room.bus, room.changes_bell, name=room.name)
         health = Health({"postgres": lambda: shake_hands(room.db), "nats": room.bus.check})
         async with (
             task(keep_accepted(room), "keep-accepted"),
+            task(work_off(conversations.line_of(room), posted, room), "conversations"),
+            task(work_off(duplicates.line_of(room), embedded, room), "duplicates"),
+            task(forget_recalls(room), "forget-recalls"),
             task(relay.run(), "relay"),
             task(subscribers.run(), "subscribers"),
         ):

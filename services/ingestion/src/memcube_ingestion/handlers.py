@@ -16,7 +16,9 @@ from nats.aio.msg import Msg
 from nats.js.errors import NotFoundError
 
 from memcube_common.contracts import subjects
+from memcube_common.contracts.fields import Screening
 from memcube_common.contracts.subjects import sender_of
+from memcube_common.db import Transaction
 from memcube_common.errors import QuotaExceeded, TryAgain
 from memcube_common.ids import derive
 from memcube_common.insights import store as insights_store
@@ -25,12 +27,17 @@ from memcube_common.insights.store import SentInsight
 from memcube_common.mailbox.parked import park
 from memcube_common.memories.store import insert_memories
 from memcube_common.quotas import store as quotas_store
-from memcube_common.quotas.domain import of_insights
+from memcube_common.quotas.domain import of_memories
+from memcube_common.screening import screen_message
+from memcube_common.screening.insights import screen_insights_soon
 from memcube_common.security.principal import Principal
 from memcube_ingestion.domain import Readable, Spoilt, portions, read, read_advisory
 from memcube_ingestion.room import Room
+from memcube_ingestion.screened import write_screened
+from memcube_ingestion.waiting import where
 
 ISOLATED_RETRIES = 4
+TRIES = 3
 _PARKED = UUID("01890000-0000-7000-8000-000000000000")
 _log = structlog.get_logger(__name__)
 
@@ -53,7 +60,8 @@ async def on_insights_submitted(messages: Sequence[Msg], room: Room) -> None:
     """Agents learned something; write it down once, and acknowledge after the commit.
 
     While Postgres is away the batch is held (the server is told it is in progress), so that an outage costs no
-    deliveries. A message that cannot be kept is parked with its reason; a surprise is met message by message.
+    deliveries; what fails again and again while it is there is not waited for. A message that cannot be kept is parked
+    with its reason; a surprise is met message by message.
     """
     readable: list[tuple[Msg, Readable]] = []
     spoilt: list[tuple[Msg, Spoilt]] = []
@@ -70,7 +78,7 @@ async def on_insights_submitted(messages: Sequence[Msg], room: Room) -> None:
             try:
                 await _settle(portion, room)
             except Exception as error:
-                _log.error("insights_not_kept", error=type(error).__name__, exc_info=error)
+                _log.error("insights_not_kept", error=type(error).__name__, where=where(error))
                 await _one_by_one(portion, room)
 
     await asyncio.gather(*(write(portion) for portion in portions(readable, at_most=room.settings.portion)))
@@ -95,21 +103,36 @@ async def on_deliveries_exhausted(advisories: Sequence[Msg], room: Room) -> None
 async def keep(project: str, insights: Sequence[Insight], room: Room) -> str | None:
     """Write insights of one project and their memories in one transaction; a redelivery finds them already there.
 
-    Returns why nothing was kept, where the project does not exist. Raises QuotaExceeded, and keeps nothing.
+    They are screened before it, however long that takes. Returns why nothing was kept, where the project does not
+    exist. Raises QuotaExceeded, and keeps nothing.
     """
     once = list({insight.id: insight for insight in insights}.values())
-    async with room.db.transaction(Principal.worker("ingestion", project)) as tx:
-        if not await insights_store.project_exists(tx, project=project):
-            return "the project does not exist"
-        new = await insights_store.insert_insights(tx, project=project, via="nats", state="stored", insights=once)
-        fresh = [insight for insight in once if insight.id in new]
-        if fresh:
-            await quotas_store.take(tx, need=of_insights(insight.insight for insight in fresh))
-            now = room.clock()
-            await insert_memories(tx, project=project, memories=[distil(insight, now) for insight in fresh])
-            await insights_store.announce_receipts(
-                tx, verb="stored", sent=[SentInsight(i.id, i.agent_id, i.memory_id) for i in fresh]
-            )
+    fresh: list[Insight] = []
+
+    async def write(tx: Transaction, screened: Sequence[Insight], is_there: bool) -> list[SentInsight] | None:
+        if not is_there:
+            return None
+        new = await insights_store.insert_insights(tx, project=project, via="nats", state="stored", insights=screened)
+        fresh[:] = [insight for insight in screened if insight.id in new]
+        if not fresh:
+            return []
+        settled = await insights_store.settle_insights(
+            tx, project=project, insights=fresh, echo_window=room.settings.echo_window
+        )
+        news = [insight for insight in fresh if insight.id not in settled]
+        await quotas_store.take(
+            tx, need={**of_memories(insight.insight for insight in news), "insights_per_day": len(fresh)}
+        )
+        now = room.clock()
+        await insert_memories(tx, project=project, memories=[distil(insight, now) for insight in news])
+        return await insights_store.announce_settled(tx, project=project, sent=fresh, settled=settled)
+
+    late = await write_screened(project, room, lambda how: screen_insights_soon(once, how), write)
+    if late is None:
+        return "the project does not exist"
+    if late:
+        async with room.db.transaction(Principal.worker("ingestion", project)) as tx:
+            await insights_store.announce_late(tx, project=project, sent=late)
     room.stored.labels("nats").inc(len(fresh))
     return None
 
@@ -121,7 +144,9 @@ async def _settle(portion: Sequence[tuple[Msg, Readable]], room: Room) -> None:
     """
     project = portion[0][1].sender.project
     try:
-        refused = await _patiently(lambda: keep(project, [letter.insight for _, letter in portion], room))
+        refused = await _patiently(
+            lambda: keep(project, [letter.insight for _, letter in portion], room), while_away=room
+        )
     except QuotaExceeded as error:
         if len(portion) > 1:
             await _one_by_one(portion, room)
@@ -177,28 +202,58 @@ async def _refuse(message: Msg, letter: Spoilt, room: Room) -> None:
 async def _park(letter: Spoilt, origin: Origin, room: Room) -> None:
     """One row in the drawer, and a receipt to the sender if we know whom and what about."""
     project = letter.sender.project if letter.sender else ""
-    async with room.db.transaction(Principal.worker("ingestion", project)) as tx:
+
+    async def screen(how: Screening) -> bytes:
+        return origin.body if how == "off" else await asyncio.to_thread(screen_message, origin.body, how)
+
+    async def write(tx: Transaction, screened: bytes, is_there: bool) -> None:
         await park(
             tx,
             parked_id=derive(_PARKED, f"{origin.stream}/{origin.sequence}/{hashlib.sha256(origin.body).hexdigest()}"),
             source=origin.stream,
             subject=origin.subject,
             headers=origin.headers,
-            payload=origin.body,
+            payload=screened,
             reason=letter.reason,
             attempts=origin.attempts,
         )
-        if letter.sender and letter.insight_id and await insights_store.project_exists(tx, project=project):
+        if letter.sender and letter.insight_id and is_there:
             sent = SentInsight(letter.insight_id, letter.sender.agent, derive(letter.insight_id, "memory"))
             await insights_store.announce_receipts(tx, verb="parked", sent=[sent], reason=letter.reason)
+
+    await write_screened(project, room, screen, write)
     room.parked.inc()
     _log.warning("message_parked", stream=origin.stream, sequence=origin.sequence)
 
 
-async def _patiently(attempt: Callable[[], Awaitable[T]]) -> T:
-    """What `attempt` returns, tried again for as long as Postgres is away."""
+async def _patiently(attempt: Callable[[], Awaitable[T]], *, while_away: Room | None = None) -> T:
+    """What `attempt` returns, tried again for as long as Postgres is away.
+
+    while_away: of this room; where its Postgres is there all the same, the fault is what is attempted, and after
+    `TRIES` of them TryAgain is raised. An attempt that failed while it was away is none of them.
+    """
+    failed = 0
     while True:
         try:
             return await attempt()
         except TryAgain as error:
             await asyncio.sleep(error.after)
+            if while_away is not None and not _is_away(error) and await _answers(while_away):
+                failed += 1
+                if failed >= TRIES:
+                    raise
+
+
+def _is_away(error: TryAgain) -> bool:
+    """Whether Postgres said that it is stopped, full or read-only: then the fault is nobody's message."""
+    state = str(getattr(error.__cause__, "sqlstate", None) or "")
+    return state.startswith(("53", "57P")) or state == "25006"
+
+
+async def _answers(room: Room) -> bool:
+    """Whether Postgres opens a transaction."""
+    try:
+        async with room.db.transaction(Principal.worker("ingestion")):
+            return True
+    except TryAgain:
+        return False

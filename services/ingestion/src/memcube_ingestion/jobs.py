@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Sequence
 from uuid import UUID
 
@@ -17,12 +18,15 @@ from memcube_common.mailbox.work import Claim
 from memcube_common.memories.store import insert_memories
 from memcube_common.security.principal import Principal
 from memcube_ingestion.room import Room
+from memcube_ingestion.waiting import where
 
 CLAIM_LIMIT = 500
 LEASE_SECONDS = 10.0
 POLL_SECONDS = 0.2
 GATHER_SECONDS = 0.01
 MAX_ATTEMPTS = 5
+FORGET_SECONDS = 3600.0
+FORGOTTEN_AT_ONCE = 5_000
 _log = structlog.get_logger(__name__)
 
 
@@ -50,7 +54,7 @@ async def keep_due(room: Room) -> bool:
         except TryAgain:
             raise
         except Exception as error:
-            _log.error("insights_not_kept", error=type(error).__name__, exc_info=error)
+            _log.error("insights_not_kept", error=type(error).__name__, where=where(error))
             for claim in claimed:
                 await _keep_alone(claim, room)
     if claims:
@@ -60,14 +64,36 @@ async def keep_due(room: Room) -> bool:
 
 
 async def keep_project(project: str, ids: Sequence[UUID], room: Room) -> None:
-    """Write the memories of one project's accepted insights, mark them stored and finish the work: all or nothing."""
+    """Write the memories of one project's accepted insights, mark them stored and finish the work: all or nothing.
+
+    What was taken from the quotas at acceptance for those that become no memory of their own is given back.
+    """
     async with room.db.transaction(Principal.worker("ingestion", project)) as tx:
         ours = await work.finish(tx, kind="insight", project=project, ids=ids)
         accepted = await insights_store.read_accepted(tx, project=project, ids=list(ours))
         if accepted:
-            await insert_memories(tx, project=project, memories=[distil(insight, at) for insight, at in accepted])
-            await insights_store.mark_stored(tx, project=project, ids=[insight.id for insight, _ in accepted])
+            settled = await insights_store.settle_insights(
+                tx,
+                project=project,
+                insights=[insight for insight, _ in accepted],
+                echo_window=room.settings.echo_window,
+            )
+            held = [len(insight.insight.encode()) for insight, _ in accepted if insight.id in settled]
+            await insights_store.give_back(tx, memories=len(held), size=sum(held))
+            news = [(insight, at) for insight, at in accepted if insight.id not in settled]
+            await insert_memories(tx, project=project, memories=[distil(insight, at) for insight, at in news])
+            await insights_store.mark_stored(tx, project=project, ids=[insight.id for insight, _ in news])
     room.stored.labels("http").inc(len(accepted))
+
+
+async def forget_recalls(room: Room) -> None:
+    """Forget once an hour what was recalled more than a day ago, for ever."""
+    while True:
+        with contextlib.suppress(TryAgain):
+            async with room.db.transaction(Principal.worker("ingestion")) as tx:
+                while await insights_store.forget_recalls(tx, at_most=FORGOTTEN_AT_ONCE) == FORGOTTEN_AT_ONCE:
+                    pass
+        await asyncio.sleep(FORGET_SECONDS)
 
 
 async def _keep_alone(claim: Claim, room: Room) -> None:

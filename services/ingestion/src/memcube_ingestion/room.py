@@ -15,6 +15,8 @@ from memcube_common.bus import Bell, Bus
 from memcube_common.contracts import subjects
 from memcube_common.db import Database
 from memcube_common.frame import open_database
+from memcube_common.language.build import build_language_model
+from memcube_common.language.protocol import LanguageModel
 from memcube_ingestion.settings import IngestionSettings
 
 
@@ -31,6 +33,7 @@ class Room:
     registry: CollectorRegistry
     stored: Counter
     parked: Counter
+    language: LanguageModel | None = None
 
     @property
     def name(self) -> str:
@@ -46,6 +49,9 @@ async def open_room(settings: IngestionSettings) -> AsyncGenerator[Room]:
         stack.push_async_callback(db.close)
         bus = await Bus.open(settings.nats_url.get_secret_value(), name="ingestion")
         stack.push_async_callback(bus.close)
+        language = build_language_model(settings)
+        if language is not None:
+            stack.push_async_callback(language.aclose)
         registry = CollectorRegistry()
         yield Room(
             settings=settings,
@@ -57,4 +63,5 @@ async def open_room(settings: IngestionSettings) -> AsyncGenerator[Room]:
             registry=registry,
             stored=Counter("memcube_insights_stored", "Insights that became memories.", ["via"], registry=registry),
             parked=Counter("memcube_insights_parked", "Messages set aside.", registry=registry),
+            language=language,
         )

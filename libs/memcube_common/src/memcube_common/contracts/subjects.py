@@ -7,7 +7,15 @@ from dataclasses import dataclass
 from memcube_common.ids import is_agent_name, is_project_slug
 
 INSIGHTS = "memcube.*.insight.v1.submitted.*"
-CHANGES = ("memcube.*.memory.v1.>", "memcube.*.receipt.v1.>", "memcube.*.quota.v1.>")
+CHANGES = (
+    "memcube.*.memory.v1.>",
+    "memcube.*.receipt.v1.>",
+    "memcube.*.quota.v1.>",
+    "memcube.*.task.v1.>",
+    "memcube.*.chain.v1.>",
+)
+GOVERNED = ("memory", "task", "chain")
+"""What is told by who may read it, with a class of subjects of its own for what is restricted."""
 
 EMBED_TEXTS = "rooms.embedding.v1.embed_texts"
 AGENT_ASKS = "memcube.*.ask.v1.*.*"
@@ -63,9 +71,11 @@ def asked_of(subject: str) -> Asked | None:
 
 
 def followed_by(project: str, agent: str, *, restricted: bool) -> tuple[str, ...]:
-    """The changes an agent may follow: its project's memories, its own receipts; restricted ones only where told."""
-    seen = (f"memcube.{project}.memory.v1.*", receipts_of(project, agent))
-    return (*seen, f"memcube.{project}.memory.v1.restricted.*") if restricted else seen
+    """The changes an agent may follow: its project's memories, tasks and chains, its own receipts; restricted ones only
+    where told.
+    """
+    seen = (*(f"memcube.{project}.{noun}.v1.*" for noun in GOVERNED), receipts_of(project, agent))
+    return (*seen, *(f"memcube.{project}.{noun}.v1.restricted.*" for noun in GOVERNED)) if restricted else seen
 
 
 def receipts_of(project: str, agent: str) -> str:

@@ -1,4 +1,6 @@
-"""A scripted OpenAI embeddings endpoint over real HTTP on loopback: answers at once, or fails the way it is told to."""
+"""Scripted OpenAI endpoints over real HTTP on loopback, embeddings and chat completions: they answer at once, or fail
+the way they are told to.
+"""
 
 from __future__ import annotations
 
@@ -57,7 +59,17 @@ class Status:
     retry_after: str | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """What the language model says: the text of its message, or why it refuses, and how it came to its end."""
+
+    content: str | None = None
+    refusal: str | None = None
+    finish_reason: str = "stop"
+
+
 Step: TypeAlias = Answer | Status
+Turn: TypeAlias = Answer | Status | Completion
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +80,28 @@ class Asked:
     texts: tuple[str, ...]
     dimensions: int | None
     authorization: str
+
+
+@dataclass(frozen=True, slots=True)
+class Conversed:
+    """One question to the language model: what it was told to do, what it was given, and the schema of its answer."""
+
+    model: str
+    instructions: str
+    data: str
+    schema: Mapping[str, object]
+    authorization: str
+
+
+class _Message(BaseModel):
+    role: str
+    content: str
+
+
+class _Conversation(BaseModel):
+    model: str
+    messages: list[_Message]
+    response_format: dict[str, object] = {}
 
 
 class _Body(BaseModel):
@@ -81,7 +115,8 @@ class OpenAIServer:
     """The endpoint; use it as `async with OpenAIServer() as server` and talk to `server.url`.
 
     Requests take the scripted steps in order, then `otherwise`. A request with a text for which `refuses` holds gets
-    status 400 when its step would have answered vectors.
+    status 400 when its step would have answered vectors. Questions to the language model take the steps of `converse`
+    in order, then what `says` makes of them; without it, `{}`.
     """
 
     def __init__(
@@ -90,13 +125,17 @@ class OpenAIServer:
         dimensions: int = 384,
         otherwise: Step = Answer.VECTORS,
         refuses: Callable[[str], bool] = lambda _: False,
+        says: Callable[[Conversed], Turn] = lambda _: Completion("{}"),
     ) -> None:
         self.dimensions = dimensions
         self.otherwise = otherwise
         self.refuses = refuses
+        self.says = says
         self.asked: list[Asked] = []
+        self.conversed: list[Conversed] = []
         self.most_at_once = 0
         self._script: deque[Step] = deque()
+        self._turns: deque[Turn] = deque()
         self._at_once = 0
         self._server: asyncio.Server | None = None
         self._serving: set[asyncio.Task[object]] = set()
@@ -111,6 +150,10 @@ class OpenAIServer:
     def script(self, *steps: Step) -> None:
         """Answer the next requests this way, one step each."""
         self._script.extend(steps)
+
+    def converse(self, *turns: Turn) -> None:
+        """Answer the next questions to the language model this way, one turn each."""
+        self._turns.extend(turns)
 
     async def __aenter__(self) -> Self:
         self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
@@ -146,6 +189,10 @@ class OpenAIServer:
             name.strip().lower(): value.strip() for name, _, value in (line.partition(":") for line in lines[1:])
         }
         content = await reader.readexactly(int(headers.get("content-length", "0")))
+        if lines[0].startswith("POST /v1/chat/completions "):
+            return await self._converse(
+                _Conversation.model_validate_json(content), headers.get("authorization", ""), reader, writer
+            )
         if not lines[0].startswith("POST /v1/embeddings "):
             _respond(writer, HTTPStatus.NOT_FOUND, b"{}")
             return True
@@ -158,6 +205,52 @@ class OpenAIServer:
             return await self._take(step, body, reader, writer)
         finally:
             self._at_once -= 1
+
+    async def _converse(
+        self, body: _Conversation, authorization: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> bool:
+        asked = Conversed(
+            body.model,
+            "\n".join(message.content for message in body.messages if message.role == "system"),
+            "\n".join(message.content for message in body.messages if message.role == "user"),
+            body.response_format,
+            authorization,
+        )
+        self.conversed.append(asked)
+        turn = self._turns.popleft() if self._turns else self.says(asked)
+        match turn:
+            case Status():
+                extra = {"retry-after": turn.retry_after} if turn.retry_after is not None else {}
+                error = {"error": {"message": f"cannot serve this: {asked.data[:100]}", "type": "scripted"}}
+                _respond(writer, turn.code, orjson.dumps(error), extra=extra)
+                return True
+            case Completion():
+                message = {"role": "assistant", "content": turn.content, "refusal": turn.refusal}
+                content = orjson.dumps(
+                    {
+                        "id": "chatcmpl-scripted",
+                        "object": "chat.completion",
+                        "created": 0,
+                        "model": body.model,
+                        "choices": [{"index": 0, "message": message, "finish_reason": turn.finish_reason}],
+                    }
+                )
+                _respond(writer, HTTPStatus.OK, content)
+                return True
+            case Answer.SILENCE:
+                await reader.read()  # until the caller hangs up
+                return False
+            case Answer.HTML:
+                _respond(writer, HTTPStatus.OK, b"<html><body>Welcome</body></html>", kind="text/html")
+                return True
+            case Answer.GARBAGE:
+                _respond(writer, HTTPStatus.OK, b"insights: many")
+                return True
+            case Answer.CUT_BODY:
+                _respond(writer, HTTPStatus.OK, b'{"choices": [', announced=1_000)
+                return False
+            case _:
+                return False
 
     async def _take(self, step: Step, body: _Body, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
         if isinstance(step, Status):

@@ -26,6 +26,11 @@ EVENTS: Mapping[str, type[events.Event]] = MappingProxyType(
             events.ReceiptParked,
             events.QuotaWarned,
             events.QuotaExhausted,
+            events.TaskLinked,
+            events.TaskUnlinked,
+            events.ChainCreated,
+            events.ChainUpdated,
+            events.ChainDeleted,
         )
     }
 )

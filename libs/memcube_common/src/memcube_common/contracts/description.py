@@ -9,7 +9,15 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from memcube_common.contracts.catalog import EVENTS
-from memcube_common.contracts.events import Event, InsightSubmitted, MemoryChange, QuotaFact, ReceiptFact
+from memcube_common.contracts.events import (
+    ChainChange,
+    Event,
+    InsightSubmitted,
+    MemoryChange,
+    QuotaFact,
+    ReceiptFact,
+    TaskChange,
+)
 from memcube_common.ids import AGENT_PATTERN, PROJECT_PATTERN
 
 Json: TypeAlias = dict[str, Any]
@@ -62,6 +70,13 @@ def example(event: type[Event]) -> Json:
     elif issubclass(event, QuotaFact):
         body |= {"resource": "memories", "used": 1_000_000 if event.type.endswith("exhausted") else 800_000}
         body |= {"max": 1_000_000}
+    elif issubclass(event, TaskChange):
+        body |= {"memory_id": memory, "task_id": "TASK-123", "role": "READ", "actor": "agent-7"}
+    elif issubclass(event, ChainChange):
+        gone = event.type.endswith("deleted")
+        body |= {"chain_id": receipt, "version": 2, "name": "(deleted)" if gone else "release checklist"}
+        body |= {"items": 0 if gone else 3, "actor": "agent-7"}
+        body |= {"changed": ["items"]} if event.type.endswith("updated") else {}
     dumped = event.model_validate(body).model_dump(mode="json", exclude_none=True)
     return {"type": event.type, **dumped}
 

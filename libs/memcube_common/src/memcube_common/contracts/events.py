@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from memcube_common.contracts.fields import (
     Content,
+    Decision,
     FreeJson,
     Governance,
     Label,
@@ -20,7 +21,7 @@ from memcube_common.contracts.fields import (
     Reference,
     Tags,
 )
-from memcube_common.ids import AgentName, ProjectSlug, Uuid7
+from memcube_common.ids import AgentName, ProjectSlug, TaskName, Uuid7
 
 
 class Event(BaseModel):
@@ -139,6 +140,11 @@ class ReceiptFact(Change):
     memory_id: UUID | None = None
     agent: AgentName
     reason: str | None = None
+    decision: Decision | None = Field(
+        default=None, description="A memory of its own (new), or none because one was there that says it."
+    )
+    decided_because: str | None = Field(default=None, description="Why, without a word of what it says.")
+    supports: UUID | None = Field(default=None, description="The insight whose support was raised.")
 
 
 class ReceiptStored(ReceiptFact):
@@ -183,3 +189,56 @@ class QuotaExhausted(QuotaFact):
     """All is used, or something was refused. Said once, until under 90 % are used again or a new day begins."""
 
     type = "quota.v1.exhausted"
+
+
+class TaskChange(Change):
+    """A task and a memory belong together, or do not any more. Told to whom the memory concerns."""
+
+    memory_id: UUID
+    task_id: TaskName
+    role: Literal["READ", "WRITE"]
+    actor: str
+
+
+class TaskLinked(TaskChange):
+    """A task has read a memory, or written it."""
+
+    type = "task.v1.linked"
+
+
+class TaskUnlinked(TaskChange):
+    """A memory was taken off a task. Of a memory that is gone its purge says it."""
+
+    type = "task.v1.unlinked"
+
+
+class ChainChange(Change):
+    """An ordered sequence of memories changed. Told to who may read the chain."""
+
+    chain_id: UUID
+    version: Annotated[int, Field(ge=1)]
+    name: str = Field(description="What it is called; '(deleted)' once it is.")
+    items: Annotated[int, Field(ge=0)] = Field(
+        description="How many of its items every MEMBER and AGENT may read; restricted ones are not counted."
+    )
+    actor: str
+
+
+class ChainCreated(ChainChange):
+    """A chain exists."""
+
+    type = "chain.v1.created"
+
+
+class ChainUpdated(ChainChange):
+    """A chain has other items, another order or another name."""
+
+    type = "chain.v1.updated"
+
+    changed: list[str] = Field(default_factory=list, description="items, name, description, governance.")
+
+
+class ChainDeleted(ChainChange):
+    """A chain is gone; its memories are not."""
+
+    type = "chain.v1.deleted"

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import unicodedata
 from datetime import datetime
-from typing import Annotated, Final, Literal
+from typing import Annotated, Any, Final, Literal
 from uuid import UUID
 
 from pydantic import AfterValidator, Field, JsonValue, SecretStr, StringConstraints, model_validator
 
 from memcube_common.contracts.api import Answer
-from memcube_common.contracts.fields import Closed, Label, Moment, Role, storable
+from memcube_common.contracts.fields import Closed, Label, Moment, Role, Screening, storable
 from memcube_common.ids import AgentName, ProjectSlug
 
 PASSWORD_LEAST: Final = 12
@@ -103,6 +103,27 @@ class NewProject(Closed):
         default="english", description="Text search configuration its memories are indexed with."
     )
     handle: Handle = Field(default="owner", description="What its maker is called in it.")
+
+
+def _without_default(schema: dict[str, Any]) -> None:
+    """What is absent stays as it is: no value stands for it."""
+    del schema["default"]
+
+
+class ProjectChanges(Closed):
+    """What a project decides about what is written into it; what is absent stays as it is."""
+
+    screening: Screening = Field(
+        default="off",
+        description="What becomes of personal data and secrets in new text: `off` keeps it as it is, `tag` marks it in"
+        " `governance.pii_kinds`, `redact` puts `[redacted:<kind>]` in its place before anything is stored.",
+        json_schema_extra=_without_default,
+    )
+    near_duplicates: Annotated[float, Field(ge=0.8, le=1)] | None = Field(
+        default=None,
+        description="Cosine similarity, 0.8 … 1, from which a new insight supports the memory there is instead of"
+        " making another; null turns this off.",
+    )
 
 
 class NewInvitation(Closed):

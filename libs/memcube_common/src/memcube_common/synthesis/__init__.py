@@ -1,0 +1,1 @@
+"""Several texts put into one: by sentences of their own, or by a language model."""

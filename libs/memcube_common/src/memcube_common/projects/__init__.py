@@ -1,0 +1,1 @@
+"""Projects: what each decides about what is written into it."""

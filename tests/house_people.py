@@ -5,9 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from uuid import uuid4
 
+import asyncpg
 import httpx
 
+from memcube_common.ids import new_id
 from memcube_common.provision import first_owner
+from memcube_common.security.keys import key_hash, new_key
 from memcube_common.security.passwords import Passwords
 from memcube_common.testing.servers import HouseDatabase
 
@@ -76,3 +79,17 @@ async def a_member(client: httpx.AsyncClient, by: Person, project: str, *, handl
     )
     assert answer.status_code == 201, answer.text
     return await signed_in(client, email)
+
+
+async def a_key(database: HouseDatabase, project: str, name: str, role: str) -> str:
+    """A secret key of a role, as the operator would make it."""
+    secret = new_key()
+    connection = await asyncpg.connect(database.admin_dsn)
+    try:
+        await connection.execute(
+            "insert into memcube.api_keys (project_id, id, name, role, hash, prefix) values ($1, $2, $3, $4, $5, 'x')",
+            project, new_id(), name, role, key_hash(secret),
+        )  # fmt: skip
+    finally:
+        await connection.close()
+    return secret

@@ -21,10 +21,11 @@ from memcube_common.errors import NotFound, NotSignedIn
 from memcube_common.security.grants import Grant
 from memcube_common.security.keys import new_key
 from memcube_common.testing.servers import HouseDatabase, HouseProject
-from memcube_gateway.admission import Door, Patience
+from memcube_gateway.admission import Door
 from memcube_gateway.credentials import store
 from memcube_gateway.credentials.store import FoundKey
 from memcube_gateway.jobs import note
+from memcube_gateway.patience import Patience
 
 
 @pytest_asyncio.fixture

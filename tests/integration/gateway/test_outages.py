@@ -14,9 +14,10 @@ from uuid import uuid4
 import httpx
 import pytest
 from tests.fakes.running_gateway import RunningGateway
+from tests.rooms import admin
 
 from memcube_common.embedded import EmbeddedPostgres
-from memcube_common.testing.servers import Servers
+from memcube_common.testing.servers import HouseDatabase, Servers
 
 
 @pytest.fixture
@@ -116,3 +117,24 @@ async def test_a_postgres_that_is_gone_is_answered_for_in_time_and_nothing_ackno
     await well_again(http, 5)
 
     assert (await http.get(f"receipts/{before['id']}")).json() == before
+
+
+async def test_sixty_with_one_key_before_a_locked_table_are_all_answered_for_in_time(
+    http: httpx.AsyncClient, database: HouseDatabase
+) -> None:
+    key = {"idempotency-key": uuid4().hex}
+
+    async def one() -> tuple[int, float]:
+        started = time.monotonic()
+        answer = await http.post("insights", json={"insight": "a"}, headers=key)
+        return answer.status_code, time.monotonic() - started
+
+    async with admin(database) as connection, connection.transaction():
+        await connection.execute("lock table memcube.idempotency_keys in access exclusive mode")
+        answers = await asyncio.gather(*(one() for _ in range(60)))
+    assert {status for status, _ in answers} == {503}
+    assert max(took for _, took in answers) < 2.5
+
+    again = [await http.post("insights", json={"insight": "a"}, headers=key) for _ in range(2)]
+    assert [answer.status_code for answer in again] == [202, 202]
+    assert again[0].content == again[1].content

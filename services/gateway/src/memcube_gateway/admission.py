@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import time
-from collections import OrderedDict
-from collections.abc import AsyncGenerator, Awaitable, Callable, Hashable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Final, Generic, TypeVar
+from typing import Final
 from uuid import UUID
 
-from memcube_common.db import Database, Transaction
+from memcube_common.db import Database
 from memcube_common.errors import NotFound, NotSignedIn
 from memcube_common.governance.domain import PRIVILEGED
 from memcube_common.ids import is_agent_name, is_project_slug
@@ -23,37 +20,10 @@ from memcube_common.security.tokens import AccessTokens, Claims
 from memcube_gateway.credentials import store
 from memcube_gateway.credentials.domain import CallerRole
 from memcube_gateway.credentials.store import FoundKey, Seat
+from memcube_gateway.patience import Patience
+from memcube_gateway.remembering import REMEMBERED_MAX, Remembered
 
-KNOWN_SECONDS: Final = 3.0
-UNKNOWN_SECONDS: Final = 1.0
-REMEMBERED_MAX: Final = 10_000
 BUS_PATIENCE: Final = 1.8
-
-V = TypeVar("V")
-
-
-class Patience:
-    """The seconds one request may spend waiting for what it depends on, over all it does."""
-
-    __slots__ = ("left",)
-
-    def __init__(self, seconds: float) -> None:
-        self.left = seconds
-
-    @contextlib.asynccontextmanager
-    async def spent(self) -> AsyncGenerator[None]:
-        """What the block takes is taken off."""
-        started = time.monotonic()
-        try:
-            yield
-        finally:
-            self.left -= time.monotonic() - started
-
-    @contextlib.asynccontextmanager
-    async def transaction(self, db: Database, principal: Principal) -> AsyncGenerator[Transaction]:
-        """A transaction that ends when the patience does. Raises TryAgain."""
-        async with self.spent(), db.transaction(principal, deadline=max(0.05, self.left)) as tx:
-            yield tx
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,10 +96,10 @@ class Door:
         self._db = db
         self._tokens = tokens
         self._now = now
-        self._keys: _Remembered[FoundKey] = _Remembered(clock)
-        self._seats: _Remembered[Seat] = _Remembered(clock)
+        self._keys: Remembered[FoundKey] = Remembered(clock)
+        self._seats: Remembered[Seat] = Remembered(clock)
         self._used: dict[str, datetime] = {}
-        self._accounts: _Remembered[UUID] = _Remembered(clock)
+        self._accounts: Remembered[UUID] = Remembered(clock)
 
     async def admit(
         self, project: str, authorization: str | None, patience: Patience, address: str, *, anew: bool = False
@@ -141,6 +111,22 @@ class Door:
         the credential is none, unknown or over, NotFound where it is good and opens another project, TryAgain.
         """
         return await self._caller(project, _bearer(authorization), patience, address, anew=anew)
+
+    async def opened_by(self, authorization: str | None, patience: Patience, address: str) -> str | None:
+        """The one project a key opens; None for an account's access token, which opens all the account is in.
+
+        Raises NotSignedIn where the credential is none, unknown or over, TryAgain.
+        """
+        secret = _bearer(authorization)
+        if not is_key(secret):
+            await self.admit_account(authorization, patience, address)
+            return None
+        if not is_well_formed(secret):
+            raise NotSignedIn
+        key = await self._find_key(key_hash(secret), patience)
+        if key is None or (key.expires_at is not None and key.expires_at <= self._now()):
+            raise NotSignedIn
+        return key.project
 
     async def admit_account(self, authorization: str | None, patience: Patience, address: str) -> Holder:
         """The account whose access token this is; a project's key is none. Raises NotSignedIn, TryAgain."""
@@ -207,6 +193,9 @@ class Door:
         return await self._by_key(project, key_hash(secret), patience, address)
 
     async def _by_key(self, project: str, hashed: str, patience: Patience, address: str) -> Caller:
+        return self._opened(project, await self._find_key(hashed, patience), address)
+
+    async def _find_key(self, hashed: str, patience: Patience) -> FoundKey | None:
         async def look(patience: Patience) -> FoundKey | None:
             async with patience.transaction(self._db, Principal.doorkeeper(lookup=hashed)) as tx:
                 return await store.find_key(tx, hashed=hashed)
@@ -214,7 +203,7 @@ class Door:
         key = await self._keys.get(hashed, look, patience)
         if key is not None and (len(self._used) < REMEMBERED_MAX or hashed in self._used):
             self._used[hashed] = self._now()
-        return self._opened(project, key, address)
+        return key
 
     async def _by_key_id(self, project: str, key_id: UUID, patience: Patience) -> Caller:
         async def look(patience: Patience) -> FoundKey | None:
@@ -276,79 +265,6 @@ class Door:
         if seat is None:
             raise NotSignedIn
         return seat
-
-
-class _Remembered(Generic[V]):
-    """What was looked up, for a while: good answers and misses apart, so that a flood of misses evicts no good one."""
-
-    def __init__(self, clock: Callable[[], float]) -> None:
-        self._clock = clock
-        self._good: OrderedDict[Hashable, tuple[V | None, float]] = OrderedDict()
-        self._missing: OrderedDict[Hashable, tuple[V | None, float]] = OrderedDict()
-        self._asking: dict[Hashable, asyncio.Future[V | None]] = {}
-        self._era = 0
-
-    async def get(
-        self,
-        name: Hashable,
-        look: Callable[[Patience], Awaitable[V | None]],
-        patience: Patience,
-        is_good: Callable[[V], bool] = lambda _: True,
-        *,
-        anew: bool = False,
-    ) -> V | None:
-        """The answer of `look`, or the one it gave a moment ago; its age counts from before it was asked for.
-
-        Many who want the same at once look once; who wants it anew looks alone. Raises what `look` raises, to all of
-        them.
-        """
-        if anew:
-            async with patience.spent():
-                return await self._ask(name, look, Patience(patience.left), is_good)
-        found = self._good.get(name) or self._missing.get(name)
-        if found is not None and self._clock() < found[1]:
-            return found[0]
-        async with patience.spent():
-            asking = self._asking.get(name)
-            if asking is None:
-                asking = asyncio.ensure_future(self._ask(name, look, Patience(patience.left), is_good))
-                self._asking[name] = asking
-                asking.add_done_callback(lambda done: self._asked(name, done))
-            return await asyncio.shield(asking)
-
-    async def _ask(
-        self,
-        name: Hashable,
-        look: Callable[[Patience], Awaitable[V | None]],
-        patience: Patience,
-        is_good: Callable[[V], bool],
-    ) -> V | None:
-        asked, era = self._clock(), self._era
-        value = await look(patience)
-        if era != self._era:  # told to forget everything while it was looked up
-            return value
-        good = value is not None and is_good(value)
-        kept, other, seconds = (
-            (self._good, self._missing, KNOWN_SECONDS) if good else (self._missing, self._good, UNKNOWN_SECONDS)
-        )
-        other.pop(name, None)
-        kept[name] = (value, asked + seconds)
-        kept.move_to_end(name)
-        while len(kept) > REMEMBERED_MAX:
-            kept.popitem(last=False)
-        return value
-
-    def _asked(self, name: Hashable, done: asyncio.Future[V | None]) -> None:
-        if self._asking.get(name) is done:
-            del self._asking[name]
-        if not done.cancelled():
-            done.exception()  # whoever waited has heard it; nobody may be left to
-
-    def clear(self) -> None:
-        self._era += 1
-        self._asking.clear()
-        self._good.clear()
-        self._missing.clear()
 
 
 def _bearer(authorization: str | None) -> str:

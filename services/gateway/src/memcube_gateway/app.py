@@ -10,20 +10,28 @@ from fastapi import FastAPI
 from memcube_gateway.routes import (
     accounts,
     auth,
+    book,
+    chains,
     changes,
+    functions,
     governance,
+    history,
     insights,
     keys,
     members,
     memories,
     pages,
+    payloads,
     problems,
     projects,
     quotas,
     receipts,
     reference,
+    synthesis,
+    tasks,
 )
 from memcube_gateway.routes.envelope import Envelope
+from memcube_gateway.routes.quick import Quick
 
 if TYPE_CHECKING:
     from memcube_common.telemetry.health import Asgi
@@ -44,7 +52,13 @@ def routed() -> FastAPI:
         insights,
         receipts,
         memories,
+        book,
+        history,
+        payloads,
         governance,
+        tasks,
+        chains,
+        synthesis,
         changes,
         projects,
         members,
@@ -52,6 +66,7 @@ def routed() -> FastAPI:
         accounts,
         auth,
         quotas,
+        functions,
         pages,
     ):
         application.include_router(part.router)
@@ -69,4 +84,4 @@ def build_app(room: Room) -> Asgi:
     """The application that serves `room`."""
     application = routed()
     application.state.room = room
-    return cast("Asgi", Envelope(application, room))
+    return cast("Asgi", Envelope(Quick(application), room))

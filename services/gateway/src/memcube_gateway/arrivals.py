@@ -26,7 +26,8 @@ class Arrival:
     """One request on its way in. address: a printable IP address, or 'unknown' where the peer has none (a socket file).
 
     network: what its limits are counted for, the address itself or the /64 of an IPv6 one, since that is what one
-    customer is given. credential: SHA-256 of its Authorization header. readings: what limits said, for its answer.
+    customer is given. credential: SHA-256 of its Authorization header, or else of its `apikey`. readings: what limits
+    said, for its answer.
     """
 
     limits: Limits
@@ -60,7 +61,7 @@ class Entrance:
         X-Forwarded-For that is no trusted proxy itself. What stands left of it, whoever wrote it may have made up.
         """
         forwarded: list[bytes] = []
-        proto = origin = authorization = None
+        proto = origin = authorization = apikey = None
         for name, value in scope["headers"]:
             match name:
                 case b"x-forwarded-for":
@@ -69,10 +70,13 @@ class Entrance:
                     proto = value
                 case b"authorization" if authorization is None:  # the first, as it is the one the door reads
                     authorization = value
+                case b"apikey" if scope["path"].startswith("/functions/"):
+                    apikey = value
                 case b"origin":
                     origin = value
                 case _:
                     pass
+        shown = apikey if authorization is None else authorization
         client = cast("tuple[str, int] | None", scope.get("client"))
         address = read_address(client[0]) if client else None
         https = scope["scheme"] == "https"
@@ -85,7 +89,7 @@ class Entrance:
             network=UNKNOWN if address is None else _network(address),
             https=https,
             origin=origin,
-            credential=None if authorization is None else hashlib.sha256(authorization).digest(),
+            credential=None if shown is None else hashlib.sha256(shown).digest(),
         )
         scope[_ARRIVAL] = arrival
         return arrival

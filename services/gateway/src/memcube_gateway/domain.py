@@ -6,18 +6,19 @@ import hashlib
 from collections import deque
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Final, Literal, assert_never, cast
+from typing import Annotated, Final, Literal, assert_never, cast
 from uuid import UUID
 
 import orjson
+from pydantic import Field, JsonValue
 
-from memcube_common.contracts.api import ImportedMemory, MemoryQuery, Receipt
-from memcube_common.contracts.fields import ReceiptState, governance_json
+from memcube_common.contracts.api import MAX_BATCH, Embedding, ImportedMemory, Memory, Receipt
+from memcube_common.contracts.book import BinaryCreation, MemoryChange, MemoryCreation
+from memcube_common.contracts.fields import Closed, Governance, ReceiptState, governance_json
 from memcube_common.governance.domain import Access, Reader, may_read
-from memcube_common.ids import derive_external
+from memcube_common.ids import derive_external, new_id
 from memcube_common.insights.domain import Insight
-from memcube_common.memories.domain import NewMemory, label_from
-from memcube_common.search.domain import Question, QuestionVector
+from memcube_common.memories.domain import NewMemory, Revision, label_from, pack
 
 Wait = Literal["stored", "searchable"]
 
@@ -54,14 +55,79 @@ def imported(project: str, given: ImportedMemory, now: datetime) -> NewMemory:
     )
 
 
-def question(query: MemoryQuery, vector: QuestionVector | None) -> Question:
-    """What to search with: without a vector only the words, in semantic mode only the vector."""
-    return Question(
-        text=None if query.mode == "semantic" and vector is not None else query.text,
-        tags=tuple(query.tags),
-        limit=query.limit,
-        as_of=query.as_of,
-        vector=vector,
+class LooseBatch(Closed):
+    """A batch whose memories are looked at one by one."""
+
+    memories: Annotated[list[JsonValue], Field(min_length=1, max_length=MAX_BATCH)]
+    atomic: bool = True
+
+
+def created(given: MemoryCreation | BinaryCreation, content: str, by: str, now: datetime) -> NewMemory:
+    """The memory that `by` makes with these fields; `content` is empty for bytes."""
+    memory_id = given.id or new_id()
+    return NewMemory(
+        id=memory_id,
+        label=given.label or label_from(content),
+        content=content,
+        origin="api",
+        provenance_id=memory_id,
+        tags=tuple(given.tags),
+        governance=governance_json(given.governance),
+        metadata=orjson.dumps(given.metadata).decode(),
+        priority=given.priority,
+        created_by=by,
+        created_at=now,
+        parents=tuple(dict.fromkeys(given.parents)),
+        type=given.type,
+        kv_hint=given.kv_hint,
+        payload=pack(content) if given.type == "PLAINTEXT" else None,
+    )
+
+
+def as_created(project: str, memory: NewMemory) -> Memory:
+    """A memory as its maker reads it back at once, without asking the database."""
+    payload = memory.packed()
+    return Memory.model_construct(
+        id=memory.id,
+        project_id=project,
+        label=memory.label,
+        type=memory.type,
+        version=1,
+        content=memory.content if memory.type == "PLAINTEXT" else None,
+        origin=memory.origin,
+        provenance_id=memory.provenance_id,
+        parents=list(memory.parents),
+        tags=list(memory.tags),
+        governance=Governance.model_validate_json(memory.governance),
+        metadata=orjson.loads(memory.metadata),
+        priority=memory.priority,
+        lifecycle="NEW",
+        trust=memory.trust,
+        usage_hits=0,
+        last_used=None,
+        kv_hint=memory.kv_hint,
+        watermark=None,
+        created_by=memory.created_by,
+        created_at=memory.created_at,
+        updated_at=memory.created_at,
+        size_bytes=payload.size_bytes,
+        token_count=payload.token_count,
+        checksum=payload.checksum.hex(),
+        embedding=Embedding.model_construct(state="pending"),
+    )
+
+
+def revision(change: MemoryChange) -> Revision:
+    """What a change of a memory of text asks for."""
+    return Revision(
+        label=change.label,
+        tags=None if change.tags is None else tuple(change.tags),
+        metadata=None if change.metadata is None else orjson.dumps(change.metadata).decode(),
+        governance=None if change.governance is None else change.governance.model_dump_json(),
+        priority=change.priority,
+        kv_hint=None if "kv_hint" not in change.model_fields_set else change.kv_hint or "",
+        payload=None if change.content is None else pack(change.content),
+        words=change.content or "",
     )
 
 
@@ -97,8 +163,8 @@ NOBODY: Final = Access(visibility="private")
 class Framed:
     """A change at its position, as readers get it, and whom it concerns; without a frame it is for nobody here.
 
-    memory: what it is about. effect: what it means for what was told of that memory before: `purged` takes it back,
-    `expired` leaves it to the privileged, `governed` gives it to whom this change concerns.
+    memory: what it is about, a memory or a chain. effect: what it means for what was told of that before: `purged`
+    takes it back, `expired` leaves it to the privileged, `governed` gives it to whom this change concerns.
     """
 
     position: int
@@ -115,7 +181,7 @@ class Framed:
 def effect_of(type: str, changed: object) -> Effect | None:
     """What a change of this type, with these fields changed, means for what was told before."""
     match type:
-        case "memory.v1.purged":
+        case "memory.v1.purged" | "chain.v1.deleted":
             return "purged"
         case "memory.v1.expired":
             return "expired"
@@ -168,5 +234,7 @@ class RecentChanges:
 
 
 def woken_ids(event: dict[str, object]) -> list[UUID]:
-    """Whose waiting a change may end: the memory it speaks of, the receipt it speaks of."""
-    return [UUID(value) for name in ("memory_id", "receipt_id") if isinstance(value := event.get(name), str)]
+    """Whose waiting a change may end: the memory or chain it speaks of, the receipt it speaks of."""
+    return [
+        UUID(value) for name in ("memory_id", "chain_id", "receipt_id") if isinstance(value := event.get(name), str)
+    ]

@@ -27,6 +27,7 @@ PAGE: Final = 500
 LOOK_WHILE_DEAF: Final = 0.5
 LOOK_WHILE_HEARING: Final = 5.0
 PATIENCE: Final = 1.8
+GOVERNED_TYPES: Final = tuple(f"{noun}." for noun in subjects.GOVERNED)
 _log = structlog.get_logger(__name__)
 
 
@@ -150,7 +151,7 @@ class Changes:
             position,
             frame(type_, message.data, position),
             _access(message),
-            ids[0] if type_.startswith("memory.") and ids else None,
+            ids[0] if type_.startswith(GOVERNED_TYPES) and ids else None,
             effect_of(type_, event.get("changed")),
         )
         match channel.recent.offer(change):

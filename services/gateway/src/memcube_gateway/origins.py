@@ -15,13 +15,15 @@ _SCHEMES: Final = frozenset({"http", "https"})
 VARY: Final[Header] = (b"vary", b"Origin")
 _SEEN: Final[Header] = (
     b"access-control-expose-headers",
-    b"ETag, Idempotency-Replayed, Location, RateLimit, RateLimit-Policy, Retry-After, X-Request-Id",
+    b"Accept-Ranges, Content-Disposition, Content-Range, ETag, Idempotency-Replayed, Location, RateLimit,"
+    b" RateLimit-Policy, Retry-After, X-Request-Id",
 )
 _ALLOWED: Final[Sequence[Header]] = (
     (b"access-control-allow-methods", b"GET, POST, PUT, PATCH, DELETE"),
     (
         b"access-control-allow-headers",
-        b"Authorization, Content-Type, Idempotency-Key, If-Match, If-None-Match, Last-Event-ID, Range, X-Request-Id",
+        b"Apikey, Authorization, Content-Type, Idempotency-Key, If-Match, If-None-Match, If-Range, Last-Event-ID,"
+        b" Range, X-Client-Info, X-Request-Id",
     ),
     (b"access-control-max-age", b"600"),
 )

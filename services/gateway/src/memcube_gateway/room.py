@@ -6,25 +6,36 @@ import contextlib
 from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from uuid import UUID
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, ProcessCollector
 
 from memcube_common import frame
 from memcube_common.bus import Bus
+from memcube_common.contracts import subjects
+from memcube_common.contracts.api import Memory
 from memcube_common.db import Database
 from memcube_common.db.migrate import shake_hands
+from memcube_common.language.build import build_language_model
+from memcube_common.language.protocol import LanguageModel
+from memcube_common.objects import ObjectStore, open_objects
+from memcube_common.screening import ScreeningThreads
 from memcube_common.search.store import Sizes
 from memcube_common.security.principal import Principal
+from memcube_common.security.signing import Signer
 from memcube_common.security.tokens import AccessTokens, TokenKeys
 from memcube_common.telemetry.health import Health
 from memcube_gateway.admission import Door
 from memcube_gateway.agents.opening import open_agents
 from memcube_gateway.clients import EmbeddingRoom
 from memcube_gateway.credentials.sessions import Desk
+from memcube_gateway.decisions import Decisions
 from memcube_gateway.denials import Denials
+from memcube_gateway.gathering import Gathering
 from memcube_gateway.handlers import Changes
 from memcube_gateway.jobs import forget_old_answers, note_denials, note_used_keys, write_denials
 from memcube_gateway.settings import GatewaySettings
+from memcube_gateway.together import Answered, Making, Submitting, make_memories, read_each, submit_insights
 
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
 
@@ -66,13 +77,25 @@ class Room:
     bus: Bus
     changes: Changes
     embedding: EmbeddingRoom
+    objects: ObjectStore
+    language: LanguageModel | None
+    screening: ScreeningThreads
     door: Door
     desk: Desk
+    decisions: Decisions
     sizes: Sizes
     health: Health
     meters: Meters
     denials: Denials
+    making: Gathering[Making, Answered]
+    submitting: Gathering[Submitting, Answered]
+    reading: Gathering[UUID, Memory]
     clock: Callable[[], datetime]
+
+    def signer(self, purpose: str) -> Signer:
+        """What signs for `purpose` in every gateway that holds the same token keys."""
+        secret, *former = self.desk.keys.derivation_keys("signing")
+        return Signer(secret, purpose, former=former)
 
 
 def now() -> datetime:
@@ -117,18 +140,42 @@ async def open_room(settings: GatewaySettings) -> AsyncGenerator[Room]:
             async with db.transaction(Principal.worker("gateway"), deadline=1.5):
                 pass
 
+        language = build_language_model(settings)
+        if language is not None:
+            stack.push_async_callback(language.aclose)
+
+        screening = ScreeningThreads()
+        stack.callback(screening.close)
+
+        async def ring() -> None:
+            await bus.ring(subjects.BELL_MEMORIES)
+            await bus.ring(subjects.BELL_CHANGES)
+
         room = Room(
             settings=settings,
             db=db,
             bus=bus,
             changes=changes,
             embedding=EmbeddingRoom(bus, timeout=settings.embed_within),
+            objects=open_objects(settings),
+            language=language,
+            screening=screening,
             door=door,
             desk=desk,
+            decisions=Decisions(db),
             sizes=Sizes(),
             health=Health({"postgres": postgres_answers}, informing={"nats": bus.check}),
             meters=Meters.fresh(),
             denials=denials,
+            making=Gathering[Making, Answered](db, make_memories, apart=lambda one: one.mark, after=ring),
+            submitting=Gathering[Submitting, Answered](
+                db,
+                submit_insights,
+                apart=lambda one: one.mark,
+                weigh=lambda one: len(one.insights),
+                after=lambda: bus.ring(subjects.BELL_INSIGHTS),
+            ),
+            reading=Gathering[UUID, Memory](db, read_each),
             clock=now,
         )
         agents = open_agents(room, authenticate=door.authenticate, still_valid=door.still_valid)

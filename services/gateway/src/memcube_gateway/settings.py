@@ -7,10 +7,11 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, SecretStr, model_validator
 
+from memcube_common.insights.settings import LearningSettings
+from memcube_common.objects.settings import ObjectSettings
 from memcube_common.security.nkeys import AccountKey
 from memcube_common.security.strength import weakness_of_password
 from memcube_common.security.tokens import TokenKeys
-from memcube_common.settings import RoomSettings
 from memcube_gateway.arrivals import read_networks
 from memcube_gateway.origins import read_origins
 
@@ -44,7 +45,7 @@ def _origins(text: str) -> str:
     return text
 
 
-class GatewaySettings(RoomSettings):
+class GatewaySettings(ObjectSettings, LearningSettings):
     """The settings of the HTTP door."""
 
     token_keys: Annotated[SecretStr, AfterValidator(_fit_to_sign)] = Field(
@@ -66,6 +67,15 @@ class GatewaySettings(RoomSettings):
     )
     body_within: float = Field(
         default=30.0, gt=0, le=600, description="Seconds a request's body may take to arrive before it is answered 408."
+    )
+    upload_within: float = Field(
+        default=600.0, gt=0, le=2_700, description="Seconds a payload may take to arrive before it is answered 408."
+    )
+    upload_stall: float = Field(
+        default=30.0, gt=0, le=600, description="Seconds without a byte of a payload before it is answered 408."
+    )
+    download_stall: float = Field(
+        default=30.0, gt=0, le=600, description="Seconds a reader may take for 256 KiB before it is cut off."
     )
     subscribers_max: int = Field(
         default=2_000, ge=1, le=100_000, description="Most change streams one process keeps open at a time."

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from uuid import UUID
 
 import orjson
 
+from memcube_common.contracts.fields import Screening
 from memcube_common.db import Statements, Transaction
 from memcube_common.errors import TryAgain
 from memcube_common.mailbox.feed import access_in, event_json
@@ -18,12 +20,15 @@ QUERIES = Statements(__package__)
 
 @dataclass(frozen=True, slots=True)
 class Intent:
-    """One request that must have its effect once: whose, on which route, under which Idempotency-Key."""
+    """One request that must have its effect once: under which Idempotency-Key, with what body.
 
-    project: str
-    principal: str
+    about: the memory whose content the answer will tell, and with which it will go.
+    """
+
     route: str
     key: str
+    request_hash: bytes
+    about: UUID | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,29 +55,59 @@ class Holdings:
     id: str
     language: str
     created_at: datetime
+    screening: Screening
+    near_duplicates: float | None
     memories: int
     searchable: int
     pending: int
     failed: int
 
 
-async def claim_key(tx: Transaction, *, intent: Intent, request_hash: bytes) -> GivenAnswer | None:
-    """Take an Idempotency-Key for this transaction, or return what was answered under it before.
+async def claim_keys(tx: Transaction, *, intents: Sequence[Intent]) -> dict[str, GivenAnswer]:
+    """Take Idempotency-Keys of one route for this transaction; returns what was answered before, by key.
 
-    Waits while another transaction holds the key. Raises TryAgain where that one was undone at this very moment.
+    Waits while other transactions hold them. Raises TryAgain where such a one was undone at this very moment.
     """
-    scope = (intent.project, intent.principal, intent.route, intent.key)
-    if await tx.fetch_one(QUERIES["claim_key"], *scope, request_hash) is not None:
-        return None
-    row = await tx.fetch_one(QUERIES["read_answer"], *scope)
-    if row is None or row["status"] is None:
+    scope = (tx.principal.project, tx.principal.name, intents[0].route)
+    in_order = sorted(intents, key=lambda intent: intent.key)  # two who meet over several wait, and do not deadlock
+    claimed = await tx.fetch(
+        QUERIES["claim_keys"],
+        *scope,
+        [intent.key for intent in in_order],
+        [intent.request_hash for intent in in_order],
+        [intent.about for intent in in_order],
+    )
+    known = {intent.key for intent in intents} - {row["key"] for row in claimed}
+    if not known:
+        return {}
+    rows = await tx.fetch(QUERIES["read_answers"], *scope, list(known))
+    given = {
+        row["key"]: GivenAnswer(row["request_hash"], row["status"], row["body"])
+        for row in rows
+        if row["status"] is not None
+    }
+    if given.keys() != known:
         raise TryAgain("this Idempotency-Key is in use")
-    return GivenAnswer(row["request_hash"], row["status"], row["body"])
+    return given
 
 
-async def keep_answer(tx: Transaction, *, intent: Intent, status: int, body: bytes) -> None:
-    """Keep the answer of a request beside its effect."""
-    await tx.execute(QUERIES["keep_answer"], intent.project, intent.principal, intent.route, intent.key, status, body)
+async def find_answer(tx: Transaction, *, intent: Intent) -> GivenAnswer | None:
+    """What was answered under an Idempotency-Key, without taking it."""
+    row = await tx.fetch_one(QUERIES["find_answer"], tx.principal.project, tx.principal.name, intent.route, intent.key)
+    return None if row is None else GivenAnswer(row["request_hash"], row["status"], row["body"])
+
+
+async def keep_answers(tx: Transaction, *, answers: Sequence[tuple[Intent, int, bytes]]) -> None:
+    """Keep the answers (status, body) of requests of one route beside their effects."""
+    await tx.execute(
+        QUERIES["keep_answers"],
+        tx.principal.project,
+        tx.principal.name,
+        answers[0][0].route,
+        [intent.key for intent, _, _ in answers],
+        [status for _, status, _ in answers],
+        [body for _, _, body in answers],
+    )
 
 
 async def forget_answers(tx: Transaction, *, at_most: int) -> int:

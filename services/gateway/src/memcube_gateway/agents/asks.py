@@ -14,17 +14,17 @@ from nats.js.errors import APIError, Error
 from pydantic import TypeAdapter, ValidationError
 
 from memcube_common.contracts import subjects
-from memcube_common.contracts.api import MemoryQuery, QueryAnswer
+from memcube_common.contracts.api import MemoryQuery
 from memcube_common.contracts.asks import FollowChanges, Following, Refused
 from memcube_common.errors import FieldError, Invalid, MemCubeError, NotAllowed, NotFound, TooManyRequests, TryAgain
 from memcube_common.governance.domain import PRIVILEGED
 from memcube_common.security.principal import Principal
-from memcube_gateway.admission import Patience
 from memcube_gateway.agents.domain import FOLLOWERS, Connected, Roads, asker
 from memcube_gateway.agents.durables import Durables
 from memcube_gateway.credentials.domain import may_hold, may_submit
-from memcube_gateway.finding import find
+from memcube_gateway.finding import answer_json, find
 from memcube_gateway.limits import Buckets
+from memcube_gateway.patience import Patience
 
 if TYPE_CHECKING:
     from memcube_gateway.room import Room
@@ -34,7 +34,6 @@ ASKS_AT_ONCE: Final = 32
 INSIGHTS_AT_ONCE: Final = 512
 KEEP_SECONDS: Final = 4.0
 _QUERY: Final = TypeAdapter(MemoryQuery)
-_ANSWER: Final = TypeAdapter(QueryAnswer)
 _FOLLOW: Final = TypeAdapter(FollowChanges)
 T = TypeVar("T")
 _log = structlog.get_logger(__name__)
@@ -132,7 +131,7 @@ class Asks:
     async def _query(self, who: Connected, body: bytes) -> bytes:
         query = _read(_QUERY, body)
         patience = Patience(self._room.settings.answer_within)
-        return _ANSWER.dump_json(await find(query, self._room, _principal(who), patience))
+        return answer_json(await find(query, self._room, _principal(who), patience))
 
     async def _follow(self, who: Connected, body: bytes) -> bytes:
         wanted, grant = _read(_FOLLOW, body or b"{}"), who.grant

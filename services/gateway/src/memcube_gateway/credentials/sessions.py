@@ -17,9 +17,10 @@ from memcube_common.security.passwords import Passwords
 from memcube_common.security.principal import Principal
 from memcube_common.security.refresh import INVITATION, REFRESH, Bearer, new_bearer, read_bearer
 from memcube_common.security.tokens import LIFETIME, AccessTokens, TokenKeys
-from memcube_gateway.admission import Holder, Patience
+from memcube_gateway.admission import Holder
 from memcube_gateway.credentials import store
 from memcube_gateway.credentials.attempts import Attempts
+from memcube_gateway.patience import Patience
 
 FAILURES_BY_EMAIL: Final = 5
 FAILURES_BY_ADDRESS: Final = 20

@@ -12,8 +12,8 @@ from starlette.responses import Response
 from memcube_common.contracts.identity import AccountAnswer, Joining, Membership, NewAccount
 from memcube_common.errors import NotSignedIn
 from memcube_common.security.principal import Principal
-from memcube_gateway.admission import Patience
 from memcube_gateway.credentials import store
+from memcube_gateway.patience import Patience
 from memcube_gateway.room import Room
 from memcube_gateway.routes import reference
 from memcube_gateway.routes.auth import NO_STORE

@@ -43,7 +43,7 @@ _log = structlog.get_logger(__name__)
             "description": "A stream of events: `id` is the position to resume after, `event` the type, `data` JSON.",
             "content": {"text/event-stream": {"schema": {"type": "string"}, "example": reference.EVENT_EXAMPLE}},
         },
-        **reference.problems(401, 422, 503),
+        **reference.problems(401, 403, 404, 422, 503),
     },
     openapi_extra=reference.header(
         "Last-Event-ID",

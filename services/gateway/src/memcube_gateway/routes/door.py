@@ -10,14 +10,16 @@ from collections.abc import AsyncGenerator
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Annotated, Final, Protocol, cast
 
-from fastapi import Depends, Path
+from fastapi import Depends, Header, Path
 from starlette.requests import Request
 
 from memcube_common.db import Transaction
 from memcube_common.errors import FieldError, Invalid, NotAllowed, NotFound, NotSignedIn, TryAgain
-from memcube_gateway.admission import Caller, Holder, Patience
+from memcube_common.projects.domain import ProjectSettings
+from memcube_gateway.admission import Caller, Holder
 from memcube_gateway.arrivals import arrival_of
 from memcube_gateway.credentials import store
+from memcube_gateway.patience import Patience
 
 if TYPE_CHECKING:
     from memcube_gateway.room import Room
@@ -65,6 +67,10 @@ class Visit:
                 raise NotAllowed("Your role was changed at this moment.")
             yield tx
 
+    async def settings(self) -> ProjectSettings:
+        """What the project decided about what is written into it; three seconds old at most. Raises TryAgain."""
+        return await self.room.decisions.of(self.caller, self.patience)
+
     async def until_shown_out(self) -> None:
         """Return once the caller's credential does not open the project any more, or not as what it did.
 
@@ -110,6 +116,32 @@ class AccountVisit:
     network: str
 
 
+@dataclass(frozen=True, slots=True)
+class Knock:
+    """One request of somebody whose credential is good, and who says in the body which project it is about, if at all.
+
+    opens: the project of a key; None for an account.
+    """
+
+    room: Room
+    patience: Patience
+    opens: str | None
+    idempotency_key: str | None
+    authorization: str = field(repr=False)
+    request: Request = field(repr=False)
+
+    async def into(self, project: str | None) -> Visit:
+        """The visit to `project`, or to the one the key opens, publishable keys too.
+
+        Raises Invalid where nothing names a project, NotFound where the credential opens another, NotSignedIn,
+        TryAgain.
+        """
+        slug = project or self.opens
+        if slug is None:
+            raise Invalid(errors=[FieldError("project_id", "must name the project: an access token opens several")])
+        return await _visit_to(slug, self.request, self.room, self.patience, self.authorization, self.idempotency_key)
+
+
 def _patience(room: Room) -> Patience:
     return Patience(room.settings.answer_within)
 
@@ -118,22 +150,50 @@ async def _anybody(
     request: Request, project: Annotated[str, Path(description="The project's slug.", examples=["demo"])]
 ) -> Visit:
     room = cast("Room", request.app.state.room)
-    patience = _patience(room)
+    key = _idempotency_key(request)
+    return await _visit_to(project, request, room, _patience(room), request.headers.get("authorization"), key)
+
+
+def _idempotency_key(request: Request) -> str | None:
     key = request.headers.get("idempotency-key")
     if key is not None and _IDEMPOTENCY_KEY.match(key) is None:
         raise Invalid(errors=[FieldError("Idempotency-Key", "must be 1-255 printable ASCII characters")])
+    return key
+
+
+async def _visit_to(
+    project: str, request: Request, room: Room, patience: Patience, authorization: str | None, key: str | None
+) -> Visit:
     arrival = arrival_of(request.scope)
-    authorization = request.headers.get("authorization")
     caller = await room.door.admit(project, authorization, patience, arrival.address)
     request.state.caller = caller
     arrival.admit(credential=caller.credential, project=caller.project)
     return Visit(room, caller, patience, key, authorization, arrival.address)
 
 
+async def _knock(
+    request: Request,
+    apikey: Annotated[
+        str | None, Header(description="The key, where `Authorization` shows none, as the seed's clients send it.")
+    ] = None,
+) -> Knock:
+    room = cast("Room", request.app.state.room)
+    patience = _patience(room)
+    shown = request.headers.get("authorization") or (f"Bearer {apikey}" if apikey else "")
+    opens = await room.door.opened_by(shown, patience, arrival_of(request.scope).address)
+    return Knock(room, patience, opens, _idempotency_key(request), shown, request)
+
+
 async def _visit(visit: Annotated[Visit, Depends(_anybody)]) -> Visit:
     if visit.caller.role == "PUBLIC":
         raise NotAllowed("A publishable key reads what is public: find memories and read one.")
     return visit
+
+
+async def come_in(request: Request, project: str, *, publicly: bool) -> Visit:
+    """As `InPublicVisit` and `InVisit` do, for who is not asked by the framework. Raises what they raise."""
+    visit = await _anybody(request, project)
+    return visit if publicly else await _visit(visit)
 
 
 async def _account(request: Request, visit: Annotated[Visit, Depends(_visit)]) -> Visit:
@@ -168,6 +228,9 @@ async def _holder(request: Request) -> AccountVisit:
 
 InPublicVisit = Annotated[Visit, Depends(_anybody)]
 """A route that takes this lets in whoever holds a credential of the project in its path, publishable keys too."""
+
+InKnock = Annotated[Knock, Depends(_knock)]
+"""A route that takes this lets in whoever holds a credential, and learns the project from the body or the key."""
 
 InVisit = Annotated[Visit, Depends(_visit)]
 """A route that takes this lets in members and secret keys of the project in its path."""

@@ -121,7 +121,7 @@ class Envelope:
         names = {name for name, _ in dressed}
         if _NO_PAGE[0] not in names:
             dressed.append(_NO_PAGE)
-        if _NOT_KEPT[0] not in names and scope["path"].startswith("/v1/"):
+        if _NOT_KEPT[0] not in names and scope["path"].startswith(("/v1/", "/functions/")):
             dressed.append(_NOT_KEPT)
         if arrival.https:
             dressed.append(_HTTPS_ONLY)

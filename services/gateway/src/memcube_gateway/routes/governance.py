@@ -13,17 +13,16 @@ from starlette.responses import Response
 from memcube_common.contracts import subjects
 from memcube_common.contracts.api import Memory
 from memcube_common.contracts.fields import Governance
-from memcube_common.errors import NotAllowed, NotFound
-from memcube_common.memories.store import read_memories, set_governance
+from memcube_common.memories.domain import Revision
+from memcube_common.memories.revisions import update_memory
 from memcube_gateway.routes import reference
 from memcube_gateway.routes.bodies import parse, read_body
+from memcube_gateway.routes.book import expected_version, shown
 from memcube_gateway.routes.door import InVisit
-from memcube_gateway.routes.once import JSON
 
 router = APIRouter(tags=["memories"])
 
 _GOVERNANCE: Final = TypeAdapter(Governance)
-_MEMORY: Final = TypeAdapter(Memory)
 
 
 @router.put(
@@ -31,9 +30,9 @@ _MEMORY: Final = TypeAdapter(Memory)
     operation_id="set_governance",
     summary="State who may read, change and share a memory",
     response_model=Memory,
-    responses=reference.problems(400, 401, 403, 404, 408, 409, 413, 415, 422, 429, 503),
-    openapi_extra=reference.body(
-        (Governance,), {"private": {"visibility": "private"}, "kept": {"ttl_days": None, "pin": True}}
+    responses=reference.problems(400, 401, 403, 404, 408, 409, 412, 413, 415, 422, 429, 503),
+    openapi_extra=reference.on_version(
+        reference.body((Governance,), {"private": {"visibility": "private"}, "kept": {"ttl_days": None, "pin": True}})
     ),
 )
 async def put_governance(
@@ -47,13 +46,12 @@ async def put_governance(
     """
     governance = parse(_GOVERNANCE, await read_body(request, visit))
     async with visit.transaction() as tx:
-        changed = await set_governance(
-            tx, project=visit.project, memory_id=memory_id, governance=governance.model_dump_json()
+        memory = await update_memory(
+            tx,
+            project=visit.project,
+            memory_id=memory_id,
+            revision=Revision(governance=governance.model_dump_json()),
+            expected=expected_version(request),
         )
-        memory = (await read_memories(tx, project=visit.project, ids=[memory_id])).get(memory_id)
-        if not changed:
-            raise NotFound if memory is None else NotAllowed
     await visit.room.bus.ring(subjects.BELL_CHANGES)
-    if memory is None:  # whoever gave it away does not see it any more
-        return Response(status_code=204)
-    return Response(_MEMORY.dump_json(memory), media_type=JSON)
+    return shown(memory)

@@ -17,25 +17,26 @@ from memcube_common.contracts.api import (
     ImportResults,
     Memory,
     MemoryQuery,
+    PartialAnswer,
     QueryAnswer,
 )
 from memcube_common.db import Transaction
-from memcube_common.errors import NotAllowed, NotFound
+from memcube_common.errors import NotAllowed
 from memcube_common.governance.domain import PRIVILEGED
-from memcube_common.memories.store import insert_memories, read_memories
+from memcube_common.memories.store import insert_memories
 from memcube_common.quotas.domain import of_memories
 from memcube_common.quotas.store import take
 from memcube_gateway import domain
-from memcube_gateway.finding import find
+from memcube_gateway.finding import answer_json, find
 from memcube_gateway.routes import reference
 from memcube_gateway.routes.bodies import parse, read_body
 from memcube_gateway.routes.door import InPublicVisit, InVisit
 from memcube_gateway.routes.once import JSON, once
+from memcube_gateway.routes.screened import screened_all
 
 router = APIRouter(tags=["memories"])
 
 _QUERY: Final = TypeAdapter(MemoryQuery)
-_ANSWER: Final = TypeAdapter(QueryAnswer)
 _MEMORY: Final = TypeAdapter(Memory)
 _IMPORT: Final = TypeAdapter(ImportBatch)
 _RESULTS: Final = TypeAdapter(ImportResults)
@@ -45,26 +46,46 @@ _IMPORT_ROUTE: Final = "POST /v1/projects/{project}/memories/import"
 @router.post(
     "/v1/projects/{project}/memories/query",
     operation_id="query_memories",
-    summary="Find memories by meaning, by words, or the newest",
-    response_model=QueryAnswer,
-    responses=reference.problems(400, 401, 408, 413, 415, 422, 503),
+    summary="Find memories by meaning, by words, or by what they are",
+    response_model=QueryAnswer | PartialAnswer,
+    responses=reference.problems(400, 401, 404, 408, 413, 415, 422, 503),
     openapi_extra=reference.takes(
         (MemoryQuery,),
         {
             "question": {"text": "When is the staging database reset?", "limit": 5},
             "newest": {"tags": ["staging"], "limit": 20},
+            "filtered": {
+                "text": "database",
+                "tags_any": ["staging", "production"],
+                "tags_none": ["draft"],
+                "type": "PLAINTEXT",
+                "created_after": "2024-01-01T00:00:00Z",
+                "similarity_threshold": 0.3,
+            },
+            "listing": {
+                "label": {"prefix": "Runbook"},
+                "metadata": {"team": "infra"},
+                "lifecycle": ["ACTIVE", "ARCHIVED"],
+                "order_by": "updated_at",
+                "fields": ["label", "tags", "updated_at"],
+                "count": True,
+            },
         },
     ),
 )
 async def query_memories(request: Request, visit: InPublicVisit) -> Response:
-    """The best memories, best first. Without `text`, the newest that carry the tags.
+    """With `text` or `embedding` the best memories, best first; without, a listing of those that fit, newest first.
+
+    Everything given must hold. `next_cursor` goes to the next page, with the same query; walked to the end, a listing
+    gives every memory once, whatever is added meanwhile. A page may be short and not be the last.
 
     Where the question cannot get a vector in time, a hybrid search is made by words only and `degraded` says so; a
-    semantic one is answered 503. Asking changes nothing, so an Idempotency-Key is accepted and not needed.
+    semantic one, or one with a `similarity_threshold`, is answered 503. Asking changes nothing, so an Idempotency-Key
+    is accepted and not needed.
     """
     query = parse(_QUERY, await read_body(request, visit))
     answer = await find(query, visit.room, visit.caller.principal, visit.patience)
-    return Response(_ANSWER.dump_json(answer), media_type=JSON)
+    return Response(answer_json(answer), media_type=JSON)
 
 
 @router.post(
@@ -72,7 +93,7 @@ async def query_memories(request: Request, visit: InPublicVisit) -> Response:
     operation_id="import_memories",
     summary="Import existing memories with their own times",
     response_model=ImportResults,
-    responses=reference.problems(400, 401, 403, 408, 413, 415, 422, 503),
+    responses=reference.problems(400, 401, 403, 404, 408, 413, 415, 422, 503),
     openapi_extra=reference.takes(
         (ImportBatch,),
         {
@@ -90,7 +111,7 @@ async def import_memories(request: Request, visit: InVisit) -> Response:
     if visit.caller.role not in PRIVILEGED:
         raise NotAllowed("Importing is for OWNERs, ADMINs and SERVICE keys.")
     body = await read_body(request, visit)
-    given = parse(_IMPORT, body).memories
+    given = await screened_all(visit, parse(_IMPORT, body).memories)
     now = visit.room.clock()
     memories = [domain.imported(visit.project, one, now) for one in given]
 
@@ -124,8 +145,5 @@ async def get_memory(
     visit: InPublicVisit, memory_id: Annotated[UUID, Path(description="Id of the memory.")]
 ) -> Response:
     """The memory with its content, if you may read it; what you may not read answers like what does not exist."""
-    async with visit.transaction() as tx:
-        memories = await read_memories(tx, project=visit.project, ids=[memory_id])
-    if memory_id not in memories:
-        raise NotFound
-    return Response(_MEMORY.dump_json(memories[memory_id]), media_type=JSON)
+    memory = await visit.room.reading.ask(visit.caller.principal, visit.patience, memory_id)
+    return Response(_MEMORY.dump_json(memory), headers={"etag": f'"{memory.version}"'}, media_type=JSON)

@@ -2,64 +2,70 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
-from typing import Final
-
-from starlette.responses import Response
+from collections.abc import Awaitable, Callable, Sequence
+from uuid import UUID
 
 from memcube_common.db import Transaction
-from memcube_common.errors import KeyReused, QuotaExceeded
+from memcube_common.errors import MemCubeError, QuotaExceeded
 from memcube_common.quotas.store import announce_refusal
-from memcube_gateway import store
 from memcube_gateway.domain import request_hash
 from memcube_gateway.routes.door import Visit
+from memcube_gateway.store import Intent, find_answer
+from memcube_gateway.together import JSON, Answered, once_each, repeated
 
-JSON: Final = "application/json"
-
-
-@dataclass(frozen=True, slots=True)
-class Answered:
-    """What a request is answered; `repeated` where it had its effect before."""
-
-    status: int
-    body: bytes
-    repeated: bool = False
-
-    def response(self) -> Response:
-        """The answer as it goes out: a repeat is the same but for a header that says so."""
-        headers = {"idempotency-replayed": "true"} if self.repeated else None
-        return Response(self.body, self.status, headers, JSON)
+__all__ = ["JSON", "Answered", "answered_before", "intent_of", "once"]
 
 
 async def once(
-    visit: Visit, route: str, body: bytes, effect: Callable[[Transaction], Awaitable[tuple[int, bytes]]]
+    visit: Visit,
+    route: str,
+    body: bytes,
+    effect: Callable[[Transaction], Awaitable[tuple[int, bytes]]],
+    *,
+    about: UUID | None = None,
 ) -> Answered:
     """Run `effect` in a transaction and keep its answer (status, body) under the request's Idempotency-Key, if any.
 
-    The same key with the same body finds the first answer, also while the first is still being made. Raises KeyReused
-    for another body, TryAgain where Postgres is away, QuotaExceeded: nothing of the effect is kept then.
+    The same key with the same body finds the first answer, also while the first is still being made. about: the memory
+    whose content the answer tells: when that is purged, the answer goes too. Raises KeyReused for another body,
+    NotFound where the answer went with its memory, TryAgain where Postgres is away, QuotaExceeded: nothing of the
+    effect is kept then.
     """
     try:
-        return await _once(visit, route, body, effect)
+        async with visit.transaction() as tx:
+
+            async def alone(_: Sequence[int]) -> list[tuple[int, bytes]]:
+                return [await effect(tx)]
+
+            (answered,) = await once_each(tx, [intent_of(visit, route, body, about)], alone)
+            if isinstance(answered, MemCubeError):
+                raise answered
+            return answered
     except QuotaExceeded as refused:
         await announce_refusal(visit.room.db, principal=visit.caller.principal, refused=refused)
         raise
 
 
-async def _once(
-    visit: Visit, route: str, body: bytes, effect: Callable[[Transaction], Awaitable[tuple[int, bytes]]]
-) -> Answered:
+async def answered_before(visit: Visit, route: str, body: bytes) -> Answered | None:
+    """What was answered under the request's Idempotency-Key, if anything: looked at before what is costly to prepare.
+
+    It claims nothing: the effect itself still runs in `once`. Raises as `once` does.
+    """
+    intent = intent_of(visit, route, body, None)
+    if intent is None:
+        return None
     async with visit.transaction() as tx:
-        if visit.idempotency_key is None:
-            return Answered(*await effect(tx))
-        intent = store.Intent(visit.project, visit.caller.principal.name, route, visit.idempotency_key)
-        hashed = request_hash(body)
-        given = await store.claim_key(tx, intent=intent, request_hash=hashed)
-        if given is not None:
-            if given.request_hash != hashed:
-                raise KeyReused
-            return Answered(given.status, given.body, repeated=True)
-        status, answer = await effect(tx)
-        await store.keep_answer(tx, intent=intent, status=status, body=answer)
-        return Answered(status, answer)
+        given = await find_answer(tx, intent=intent)
+    if given is None:
+        return None
+    answered = repeated(intent, given)
+    if isinstance(answered, MemCubeError):
+        raise answered
+    return answered
+
+
+def intent_of(visit: Visit, route: str, body: bytes, about: UUID | None) -> Intent | None:
+    """What is to happen once, where the request says so by an Idempotency-Key."""
+    if visit.idempotency_key is None:
+        return None
+    return Intent(route, visit.idempotency_key, request_hash(body), about)

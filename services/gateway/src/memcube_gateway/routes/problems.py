@@ -53,6 +53,14 @@ class TooSlow(MemCubeError):
     title = "Body too slow"
 
 
+class RangeNotSatisfiable(MemCubeError):
+    """The range lies outside of the payload; `Content-Range` says how large that is."""
+
+    code = "range_not_satisfiable"
+    status = 416
+    title = "Range not satisfiable"
+
+
 class MethodNotAllowed(MemCubeError):
     """This route does not take this method."""
 
@@ -110,6 +118,13 @@ def add_handlers(application: FastAPI) -> None:
     application.add_exception_handler(RequestValidationError, _on_bad_parameters)
     application.add_exception_handler(HTTPException, _on_http_exception)
     application.add_exception_handler(Exception, _on_unexpected)
+
+
+async def answered(request: Request, error: Exception) -> Response:
+    """The problem document of any exception, for who is not asked by the framework."""
+    if isinstance(error, MemCubeError):
+        return await _on_memcube_error(request, error)
+    return await _on_unexpected(request, error)
 
 
 async def _on_memcube_error(request: Request, error: Exception) -> Response:

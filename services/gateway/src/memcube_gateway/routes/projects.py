@@ -1,4 +1,4 @@
-"""Projects: made, listed, and how much each holds."""
+"""Projects: made, listed, how much each holds, and what is decided about what is written into it."""
 
 from __future__ import annotations
 
@@ -11,14 +11,16 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from memcube_common.contracts.api import Answer
-from memcube_common.contracts.identity import MadeProject, Memberships, NewProject
+from memcube_common.contracts.fields import Screening
+from memcube_common.contracts.identity import MadeProject, Memberships, NewProject, ProjectChanges
 from memcube_common.errors import Conflict, FieldError, Invalid, NotAllowed, NotFound
+from memcube_common.projects.store import set_settings
 from memcube_common.security.principal import Principal
 from memcube_gateway import store
 from memcube_gateway.credentials import store as credentials
 from memcube_gateway.routes import reference
 from memcube_gateway.routes.bodies import parse, read_body
-from memcube_gateway.routes.door import InAccountVisit, InVisit
+from memcube_gateway.routes.door import InAccountVisit, InOwnerVisit, InVisit
 from memcube_gateway.routes.once import JSON
 
 router = APIRouter(tags=["projects"])
@@ -30,6 +32,10 @@ class ProjectAnswer(Answer):
     id: str
     language: str = Field(description="Text search configuration its memories are indexed with.")
     created_at: datetime
+    screening: Screening = Field(description="What becomes of personal data and secrets in new text.")
+    near_duplicates: float | None = Field(
+        description="Cosine similarity from which a new insight supports the memory there is; null is off."
+    )
     memories: int
     searchable: int = Field(description="Memories that are found by meaning.")
     pending: int = Field(description="Memories that wait for their vector.")
@@ -38,6 +44,7 @@ class ProjectAnswer(Answer):
 
 _PROJECT: Final = TypeAdapter(ProjectAnswer)
 _NEW: Final = TypeAdapter(NewProject)
+_CHANGES: Final = TypeAdapter(ProjectChanges)
 _MADE: Final = TypeAdapter(MadeProject)
 _MINE: Final = TypeAdapter(Memberships)
 
@@ -103,12 +110,50 @@ async def get_project(visit: InVisit) -> Response:
     """The project with its counts, taken now."""
     async with visit.transaction() as tx:
         held = await store.count_holdings(tx, project=visit.project)
+    return _answer(held)
+
+
+@router.patch(
+    "/v1/projects/{project}",
+    operation_id="set_project",
+    summary="Set what is decided about what is written into a project",
+    response_model=ProjectAnswer,
+    responses=reference.problems(400, 401, 403, 404, 408, 413, 415, 422, 503),
+    openapi_extra=reference.body(
+        (ProjectChanges,),
+        {"redact": {"screening": "redact"}, "merge": {"near_duplicates": 0.95}, "neither": {"screening": "off"}},
+    ),
+)
+async def set_project(request: Request, visit: InOwnerVisit) -> Response:
+    """What is not sent stays. For OWNERs and ADMINs with an account: a key that leaked must not turn screening off.
+
+    Holds for what is written from now on, at every gateway within three seconds; what is there stays as it is. The
+    change stands in the project's events.
+    """
+    given = parse(_CHANGES, await read_body(request, visit))
+    async with visit.managing() as tx:
+        await set_settings(
+            tx,
+            project=visit.project,
+            screening=given.screening if "screening" in given.model_fields_set else None,
+            near_duplicates=given.near_duplicates,
+            forget_near_duplicates="near_duplicates" in given.model_fields_set,
+        )
+        held = await store.count_holdings(tx, project=visit.project)
+    visit.room.decisions.forget(visit.project)
+    return _answer(held)
+
+
+def _answer(held: store.Holdings | None) -> Response:
+    """A project as it is told. Raises NotFound where there is none."""
     if held is None:
         raise NotFound
     answer = ProjectAnswer.model_construct(
         id=held.id,
         language=held.language,
         created_at=held.created_at,
+        screening=held.screening,
+        near_duplicates=held.near_duplicates,
         memories=held.memories,
         searchable=held.searchable,
         pending=held.pending,

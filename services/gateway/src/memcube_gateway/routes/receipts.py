@@ -14,15 +14,16 @@ from memcube_common.contracts.api import Receipt
 from memcube_common.errors import NotFound, TryAgain
 from memcube_common.ids import derive
 from memcube_common.insights.store import read_receipts
-from memcube_gateway.admission import Patience
 from memcube_gateway.domain import is_settled
 from memcube_gateway.handlers import next_news
+from memcube_gateway.patience import Patience
 from memcube_gateway.routes import reference
 from memcube_gateway.routes.door import InVisit, Visit
 from memcube_gateway.routes.once import JSON
 
 router = APIRouter(tags=["insights"])
 
+FIRST_LOOK: Final = 0.1
 LOOK_WHILE_HEARING: Final = 2.0
 LOOK_WHILE_DEAF: Final = 0.5
 _RECEIPT: Final = TypeAdapter(Receipt)
@@ -37,7 +38,7 @@ _RECEIPT: Final = TypeAdapter(Receipt)
 )
 async def get_receipt(
     visit: InVisit,
-    receipt_id: Annotated[UUID, Path(description="Id of the insight, or of a memory written directly.")],
+    receipt_id: Annotated[UUID, Path(description="Id of an insight, a conversation, or a memory written directly.")],
     wait: Annotated[
         Literal["stored", "searchable"] | None, Query(description="Answer when this is reached, or cannot be any more.")
     ] = None,
@@ -61,10 +62,12 @@ async def _await(
 ) -> Receipt | None:
     """The receipt when it is settled or the time is up.
 
-    Changes on the bus wake it; a look every two seconds is the net, and one every half second while NATS is away.
+    Changes on the bus wake it. What says nothing of itself there (a duplicate, a conversation) is looked at after 0.1,
+    0.3, 0.7 … seconds, then every two, and twice a second while NATS is away.
     Where Postgres goes away meanwhile, what was seen last is answered. Raises TryAgain where it is away from the start.
     """
     end = time.monotonic() + seconds
+    pause = FIRST_LOOK
     receipt: Receipt | None = None
     seen = False
     with visit.room.changes.waiting_for(receipt_id, derive(receipt_id, "memory")) as changed:
@@ -80,7 +83,8 @@ async def _await(
             if over or (receipt is not None and is_settled(receipt, wait)):
                 return receipt
             look = LOOK_WHILE_HEARING if visit.room.bus.connected else LOOK_WHILE_DEAF
-            await next_news(changed, max(0.0, min(look, end - time.monotonic())))
+            if not await next_news(changed, max(0.0, min(look, pause, end - time.monotonic()))):
+                pause *= 2
 
 
 async def _read(visit: Visit, receipt_id: UUID) -> Receipt | None:

@@ -120,7 +120,9 @@ class RunningStack:
 
     async def begin(self, *words: str) -> asyncio.subprocess.Process:
         """Begin `memcube` with these words and return while it runs."""
-        inherited = {name: value for name, value in os.environ.items() if not name.startswith(("MEMCUBE_", "OPENAI_"))}
+        inherited = {
+            name: value for name, value in os.environ.items() if not name.startswith(("MEMCUBE_", "OPENAI_", "S3_"))
+        }
         return await asyncio.create_subprocess_exec(
             sys.executable,
             "-m",

@@ -177,6 +177,24 @@ async def test_an_import_killed_in_the_middle_is_finished_exactly_once(
     assert len(newest) == 200
 
 
+async def test_a_conversation_becomes_insights_that_are_listed_and_supported(
+    stack: Stack, own: tuple[str, str], tmp_path: Path
+) -> None:
+    project, _ = own
+    file = tmp_path / "talk.json"
+    talk = [{"role": "user", "name": "Ada", "content": "I like figs."}, {"role": "assistant", "content": "Noted."}]
+    file.write_text(json.dumps({"messages": talk}))
+    code, out, said = await ran(stack, "insight", "extract", str(file), "--project", project, "--dry-run")
+    assert (code, "as they are: no language model is set" in out) == (0, True), said
+    code, out, said = await ran(stack, "insight", "extract", str(file), "--project", project, "--wait")
+    assert (code, "searchable  2 insights" in out) == (0, True), out + said
+    first = out.splitlines()[1].split()[0]
+    code, out, said = await ran(stack, "insight", "support", first, "--project", project)
+    assert (code, out.strip().endswith("support 2")) == (0, True), out + said
+    code, out, said = await ran(stack, "insight", "list", "--project", project, "--min-support", "2", "--json")
+    assert (code, [json.loads(line)["label"] for line in out.splitlines()]) == (0, ["Ada: I like figs."]), said
+
+
 async def test_the_demo_arrives_twice(stack: Stack) -> None:
     for _ in range(2):
         code, out, said = await ran(stack, "demo")

@@ -11,7 +11,7 @@ from tests.fakes.running_gateway import RunningGateway
 from tests.house_people import PASSWORD, Person, an_owner
 from tests.rooms import admin
 
-from memcube import MemCubeClient, NotSignedIn, Patience
+from memcube import MemCubeClient, NotAllowed, NotSignedIn, Patience
 from memcube_common.testing.servers import HouseDatabase, HouseProject
 
 PATIENT = Patience(total=5.0)
@@ -36,6 +36,25 @@ async def test_a_client_signs_in_with_a_password(gateway: RunningGateway, owner:
     assert [member["role"] for member in members["members"]] == ["OWNER"]
     assert session.access_token not in repr(session)
     assert session.refresh_token not in repr(session)
+
+
+async def test_an_owner_sets_what_is_decided_about_the_project(
+    gateway: RunningGateway, owner: Person, project: HouseProject
+) -> None:
+    async with (
+        MemCubeClient(gateway.url, project=project.slug, patience=PATIENT) as client,
+        MemCubeClient(gateway.url, project.key, project.slug, patience=PATIENT) as agent,
+    ):
+        await client.auth.sign_in_with_password(owner.email, PASSWORD)
+        was = await client.settings.get()
+        await client.settings.set(screening="tag", near_duplicates=0.9)
+        now = await client.settings.set(near_duplicates="off")
+        with pytest.raises(NotAllowed):
+            await agent.settings.set(screening="off")
+        seen = await agent.settings.get()
+
+    assert (was.screening, was.near_duplicates) == ("off", None)
+    assert (now.screening, now.near_duplicates) == (seen.screening, seen.near_duplicates) == ("tag", None)
 
 
 async def test_a_wrong_password_is_said(gateway: RunningGateway, owner: Person, project: HouseProject) -> None:

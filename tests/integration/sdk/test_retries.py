@@ -196,3 +196,20 @@ async def test_a_query_is_a_list_that_says_how_it_was_made() -> None:
     assert server.asked[0].json == {"tags": ["python", "typing"], "limit": 10}
     assert [memory.score for memory in memories] == [0.5]
     assert (len(memories), memories.mode, memories.degraded) == (1, "keyword", "no vectors now")
+
+
+async def test_all_pages_of_a_query_are_walked() -> None:
+    pages = [
+        Answered(
+            200, {"memories": [{"id": MEMORY_ID, "label": "a"}], "mode": "recent", "next_cursor": "on", "total": 2}
+        ),
+        Answered(200, {"memories": [], "mode": "recent", "next_cursor": "further"}),
+        Answered(200, {"memories": [{"id": MEMORY_ID, "label": "b"}], "mode": "recent", "next_cursor": None}),
+    ]
+    async with scripted(*pages) as server, MemCubeClient(server.url, "k") as client:
+        walked = client.memories.query_all({"order_by": "label"}, fields=["label"], limit=1)
+        labels = [(memory.label, memory.content) async for memory in walked]
+
+    assert labels == [("a", None), ("b", None)]
+    asked = {"order_by": "label", "fields": ["label"], "limit": 1}
+    assert [one.json for one in server.asked] == [asked, asked | {"cursor": "on"}, asked | {"cursor": "further"}]

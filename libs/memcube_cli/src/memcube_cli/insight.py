@@ -1,16 +1,18 @@
-"""`memcube insight add` and `import`: put in what was learned."""
+"""`memcube insight`: put in what was learned, look at it, support it, learn from a conversation."""
 
 import asyncio
+import json
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, aclosing
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, cast
+from uuid import UUID
 
 import typer
 
-from memcube import MemCubeClient, MemCubeError, NotFound, NotSignedIn, NotYet, Unavailable
+from memcube import Insight, MemCubeClient, MemCubeError, NotFound, NotSignedIn, NotYet, Unavailable
 from memcube_cli.console import bar, complain, say, table
 from memcube_cli.house import House, fail, run, the_house
 from memcube_cli.imports.lines import Kind
@@ -22,13 +24,18 @@ _PATIENCE: Final = 120.0  # seconds one batch is tried again before an import gi
 _MOST_SHOWN: Final = 50  # refused lines shown on a terminal; a pipe gets all
 _MOST_PROJECTS: Final = 12  # named in the summary
 _WAITERS: Final = 8
+_SHORT: Final = 80  # characters of an insight in a list
 
 
 def register(app: typer.Typer) -> None:
     """Add this module's commands to the application."""
-    group = typer.Typer(help="Put in what was learned.", no_args_is_help=True)
+    group = typer.Typer(help="Put in what was learned, and look at it.", no_args_is_help=True)
     group.command()(add)
     group.command("import")(import_file)
+    group.command("list")(list_insights)
+    group.command()(show)
+    group.command()(support)
+    group.command()(extract)
     app.add_typer(group, name="insight")
 
 
@@ -57,6 +64,127 @@ async def _add(
     else:
         say(f"{receipt.id}  {receipt.state}" + (f"  {receipt.reason}" if receipt.reason else ""))
     return 1 if receipt.state in {"failed", "parked"} else 0
+
+
+def list_insights(
+    project: Annotated[str | None, typer.Option(help="The project; the stack's own if not given.")] = None,
+    agent: Annotated[str | None, typer.Option(help="Those of one sender.")] = None,
+    tag: Annotated[str | None, typer.Option(help="Those that carry this tag.")] = None,
+    min_support: Annotated[int | None, typer.Option(min=1, help="Those with so much support or more.")] = None,
+    limit: Annotated[int, typer.Option(min=1, max=10_000, help="How many at most.")] = 20,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one insight a line as JSON.")] = False,
+) -> None:
+    """List what was learned, newest first."""
+    run(_list(the_house(), project, agent, tag, min_support, limit, as_json))
+
+
+async def _list(
+    house: House,
+    project: str | None,
+    agent: str | None,
+    tag: str | None,
+    min_support: int | None,
+    limit: int,
+    as_json: bool,
+) -> int:
+    chosen = project or house.project
+    found: list[Insight] = []
+    async with house.client(chosen, await house.key_of(chosen, create=False)) as client:
+        everything = client.insights.all(agent_id=agent, tag=tag, min_support=min_support)
+        async with aclosing(everything):
+            async for insight in everything:
+                found.append(insight)
+                if len(found) == limit:
+                    break
+    if as_json:
+        for insight in found:
+            say(insight.model_dump_json())
+    else:
+        rows = [(str(i.id), i.agent_id, i.decision or i.state, str(i.support_count), _short(i.insight)) for i in found]
+        table(("insight", "by", "became", "support", "what"), rows, right=("support",))
+    return 0
+
+
+def show(
+    insight: Annotated[str, typer.Argument(help="Id of the insight.")],
+    project: Annotated[str | None, typer.Option(help="The project; the stack's own if not given.")] = None,
+) -> None:
+    """Print one insight as JSON, with its support and what became of it."""
+    run(_show(the_house(), project, insight, support_it=False))
+
+
+def support(
+    insight: Annotated[str, typer.Argument(help="Id of the insight.")],
+    evidence: Annotated[list[str] | None, typer.Option(help="Where it was seen; may be given more than once.")] = None,
+    project: Annotated[str | None, typer.Option(help="The project; the stack's own if not given.")] = None,
+) -> None:
+    """Say that an insight holds; once for each key."""
+    run(_show(the_house(), project, insight, support_it=True, evidence=evidence or []))
+
+
+async def _show(
+    house: House, project: str | None, insight: str, *, support_it: bool, evidence: Sequence[str] = ()
+) -> int:
+    chosen = project or house.project
+    try:
+        identity = UUID(insight)
+    except ValueError:
+        fail(f"'{insight}' is not an id.")
+    async with house.client(chosen, await house.key_of(chosen, create=False)) as client:
+        if support_it:
+            found = await client.insights.support(identity, evidence_refs=evidence)
+            say(f"{found.id}  {found.decision or found.state}  support {found.support_count}")
+        else:
+            say((await client.insights.get(identity)).model_dump_json(indent=2))
+    return 0
+
+
+def extract(
+    file: Annotated[
+        Path, typer.Argument(exists=True, dir_okay=False, readable=True, help='JSON: a list of {"role", "content"}.')
+    ],
+    tag: Annotated[list[str] | None, typer.Option(help="A tag of every insight; may be given more than once.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be stored, and store nothing.")] = False,
+    wait: Annotated[bool, typer.Option("--wait", help="Return when all of it is found by meaning.")] = False,
+    project: Annotated[str | None, typer.Option(help="The project; the stack's own if not given.")] = None,
+) -> None:
+    """Learn from a conversation: by the server's language model where it has one, else each message as it is."""
+    try:
+        messages: Any = json.loads(file.read_bytes())
+    except ValueError:
+        fail(f"{file.name} is not JSON.")
+    if isinstance(messages, dict):
+        messages = cast("dict[str, Any]", messages).get("messages")
+    if not isinstance(messages, list) or not all(isinstance(one, dict) for one in cast("list[Any]", messages)):
+        fail(f'{file.name} is not a list of messages: [{{"role": "user", "content": "…"}}, …].')
+    run(_extract(the_house(), project, cast("list[dict[str, Any]]", messages), tag or [], dry_run, wait))
+
+
+async def _extract(
+    house: House, project: str | None, messages: list[dict[str, Any]], tags: list[str], dry_run: bool, wait: bool
+) -> int:
+    chosen = project or house.project
+    async with house.client(chosen, await house.key_of(chosen, create=False)) as client:
+        if dry_run:
+            would = await client.insights.weigh_messages(messages, tags=tags)
+            say(would.how.replace("_", " ") + (f": {would.reason}" if would.reason else ""))
+            table(("would be", "label", "what"), [(i.decision, i.label, _short(i.insight)) for i in would.insights])
+            return 0
+        receipt = await client.insights.submit_messages(messages, tags=tags)
+        receipt = await client.receipts.wait(receipt.id, until="searchable" if wait else "stored")
+    made = receipt.insights or []
+    say(
+        f"{receipt.id}  {receipt.state}  {len(made)} {_plural('insight', len(made))}"
+        + (f"  {why}" if (why := receipt.decided_because or receipt.reason) else "")
+    )
+    for one in made:
+        say(f"  {one.insight_id}  {one.state}")
+    return 1 if receipt.state in {"failed", "parked"} else 0
+
+
+def _short(text: str) -> str:
+    line = " ".join(text.split())
+    return line if len(line) <= _SHORT else line[: _SHORT - 1] + "…"
 
 
 def import_file(

@@ -10,6 +10,7 @@ from memcube_cli import (
     isolation,
     key,
     member,
+    memory,
     nats_keys,
     parked,
     project,
@@ -31,8 +32,8 @@ app = typer.Typer(
 
 # A new group of commands is a module with a function `register(app)`, added to this list.
 COMMANDS = (
-    up, init, demo, insight, query, watch, receipt, parked, project, member, key, quota, provision, nats_keys, doctor,
-    isolation
+    up, init, demo, insight, memory, query, watch, receipt, parked, project, member, key, quota, provision, nats_keys,
+    doctor, isolation
 )  # fmt: skip
 for group in COMMANDS:
     group.register(app)

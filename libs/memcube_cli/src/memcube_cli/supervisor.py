@@ -24,6 +24,7 @@ from memcube_common.security.tokens import new_token_key
 
 LONGEST_PAUSE: Final = 2.0  # seconds between two restarts, at most: a killed room must do its work again within 5 s
 STEADY_AFTER: Final = 5.0  # seconds a service must have lived for the pause to begin anew
+_WITH_OBJECTS: Final = frozenset({"gateway", "lifecycle"})  # the rooms that a bucket's keys are handed on to
 ENOUGH_FAILURES: Final = 5  # deaths before ever being ready, after which a start is given up
 
 
@@ -397,7 +398,7 @@ class Supervisor:
 
     def _room_environment(self, room: str) -> dict[str, str]:
         dsn, url = self._addresses()
-        others = (
+        others: tuple[str, ...] = (
             ("PG",)
             if room == self._plan.gateway
             else (
@@ -407,11 +408,14 @@ class Supervisor:
                 "MEMCUBE_TOKEN_KEYS",
             )
         )
+        if room not in _WITH_OBJECTS:
+            others += ("S3_", "MEMCUBE_S3_")
         inherited = {name: value for name, value in self._plan.environment.items() if not name.startswith(others)}
         defaults = {"MEMCUBE_LOG_LEVEL": "info", "MEMCUBE_LOG_FORMAT": "json"}
         return {
             **defaults,
             "MEMCUBE_MODELS_DIR": str(self._home / "models"),
+            "MEMCUBE_OBJECTS_DIR": str(self._home / "objects"),
             **inherited,
             "MEMCUBE_HOME": str(self._home),
             "MEMCUBE_POSTGRES_DSN": dsn_as(dsn, f"memcube_login_{room}", self._stack.logins[room]),

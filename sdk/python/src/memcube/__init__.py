@@ -19,20 +19,41 @@ from memcube.errors import (
     UnexpectedAnswer,
     Unprocessable,
     Unreachable,
+    VersionMismatch,
 )
-from memcube.models import Change, Embedding, Found, FoundMemory, ImportResult, Memory, Receipt, Reset
+from memcube.models import (
+    Chain,
+    ChainReading,
+    Change,
+    DryRun,
+    Embedding,
+    Found,
+    FoundMemory,
+    ImportResult,
+    Insight,
+    Memory,
+    PayloadLink,
+    ProjectSettings,
+    Receipt,
+    Reset,
+)
 from memcube.patience import Patience
+from memcube.queries import QueryOptions
 
 __all__ = [
     "Account",
+    "Chain",
+    "ChainReading",
     "Change",
     "Conflict",
+    "DryRun",
     "Embedding",
     "FieldError",
     "Found",
     "FoundMemory",
     "IdempotencyKeyReused",
     "ImportResult",
+    "Insight",
     "Invalid",
     "Malformed",
     "MemCubeClient",
@@ -43,6 +64,9 @@ __all__ = [
     "NotSignedIn",
     "NotYet",
     "Patience",
+    "PayloadLink",
+    "ProjectSettings",
+    "QueryOptions",
     "Receipt",
     "Reset",
     "Session",
@@ -52,4 +76,5 @@ __all__ = [
     "UnexpectedAnswer",
     "Unprocessable",
     "Unreachable",
+    "VersionMismatch",
 ]

@@ -5,9 +5,8 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import datetime
 from types import TracebackType
-from typing import Any, Final, Literal, Self
+from typing import Any, Final, Self, Unpack
 from uuid import UUID
 
 import nats.errors
@@ -26,9 +25,10 @@ from memcube.errors import (
     Unreachable,
 )
 from memcube.link import Key, Link
-from memcube.models import Found, Published, QueryAnswer, ReceiptNews
+from memcube.models import Found, Published, ReceiptNews
 from memcube.news import ChangeStream, Pulled, ReceiptStream, Start
 from memcube.patience import Patience
+from memcube.queries import QueryOptions, answer_of, found_in, query_body
 
 __all__ = ["AgentConnection", "ChangeStream", "NotAllPublished", "Published", "ReceiptNews", "ReceiptStream"]
 
@@ -193,26 +193,16 @@ class AgentConnection:
         return ChangeStream(Pulled(self._link, "changes", start))
 
     async def query(
-        self,
-        text: str | None = None,
-        *,
-        tags: Sequence[str] | None = None,
-        mode: Literal["hybrid", "semantic", "keyword"] | None = None,
-        limit: int | None = None,
-        as_of: datetime | str | None = None,
-        timeout: float = 5.0,
+        self, words: str | None = None, /, *, timeout: float = 5.0, **options: Unpack[QueryOptions]
     ) -> Found:
-        """Find memories, best first; see `Memories.query`. Raises Invalid, Unavailable, Unreachable."""
+        """Find memories; `words` are the `text` of `QueryOptions`. Raises Invalid, Unavailable, Unreachable."""
         self._must_be_agent()
-        moment = as_of.isoformat() if isinstance(as_of, datetime) else as_of
-        given = {"text": text, "tags": None if tags is None else list(tags), "mode": mode, "limit": limit}
-        body = {name: value for name, value in (given | {"as_of": moment}).items() if value is not None}
+        body = query_body({} if words is None else {"text": words}, options)
         said = await self._link.ask("query", encoded(body), timeout=timeout)
         try:
-            answer = QueryAnswer.model_validate(said)
+            return found_in(answer_of(body).model_validate(said))
         except ValidationError:
             raise Unavailable("the answer could not be read") from None
-        return Found(answer.memories, mode=answer.mode, degraded=answer.degraded, took_ms=answer.took_ms)
 
     def _must_be_agent(self) -> None:
         if not self._link.is_agent:

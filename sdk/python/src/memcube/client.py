@@ -9,12 +9,15 @@ from types import TracebackType
 from typing import Any, Self
 
 from memcube.auth import Auth
+from memcube.chains import Chains
 from memcube.changes import QUIET_SECONDS, follow, newest_position
 from memcube.insights import Insights
 from memcube.memories import Memories
 from memcube.models import Change, Reset
 from memcube.patience import Patience
 from memcube.receipts import Receipts
+from memcube.settings import Settings
+from memcube.tasks import Tasks
 from memcube.transport import Method, Transport
 
 _PROJECT = re.compile(r"[a-z0-9][a-z0-9-]{0,62}\Z")
@@ -58,6 +61,9 @@ class MemCubeClient:
         self.insights = Insights(self._transport)
         self.receipts = Receipts(self._transport)
         self.memories = Memories(self._transport)
+        self.settings = Settings(self._transport)
+        self.tasks = Tasks(self._transport)
+        self.chains = Chains(self._transport)
 
     @classmethod
     def from_environment(cls) -> Self:

@@ -91,6 +91,12 @@ class Conflict(MemCubeError):
     usual_code = "conflict"
 
 
+class VersionMismatch(Conflict):
+    """It has another version by now than the change was meant for: read it again."""
+
+    usual_code = "version_mismatch"
+
+
 class NotSignedIn(MemCubeError):
     """The server does not know this key, or the session is over."""
 
@@ -144,8 +150,8 @@ class NotYet(MemCubeError):
 
 
 _KINDS = (
-    Unprocessable, Invalid, Malformed, TooLarge, IdempotencyKeyReused, NotFound, Conflict, NotSignedIn, NotAllowed,
-    Unavailable, TooManyRequests,
+    Unprocessable, Invalid, Malformed, TooLarge, IdempotencyKeyReused, NotFound, Conflict, VersionMismatch,
+    NotSignedIn, NotAllowed, Unavailable, TooManyRequests,
 )  # fmt: skip
 _BY_CODE: Mapping[str, type[MemCubeError]] = MappingProxyType({kind.usual_code: kind for kind in _KINDS})
 _BY_STATUS: Mapping[int, type[MemCubeError]] = MappingProxyType(
@@ -155,6 +161,7 @@ _BY_STATUS: Mapping[int, type[MemCubeError]] = MappingProxyType(
         403: NotAllowed,
         404: NotFound,
         409: Conflict,
+        412: VersionMismatch,
         413: TooLarge,
         422: Unprocessable,
         429: TooManyRequests,

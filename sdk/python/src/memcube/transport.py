@@ -6,7 +6,8 @@ import asyncio
 import contextlib
 import email.utils
 import ipaddress
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Literal, TypeVar, cast
 
@@ -28,9 +29,18 @@ from memcube.errors import (
 from memcube.patience import Patience
 
 A = TypeVar("A", bound=BaseModel)
-Method = Literal["GET", "POST", "PATCH", "DELETE"]
+Method = Literal["GET", "POST", "PUT", "PATCH", "DELETE"]
 CONNECT_SECONDS = 5.0
 RENEW_PATIENCE = 8.0  # seconds: after ten the server takes a refresh token that comes again for stolen
+
+
+@dataclass(frozen=True, slots=True)
+class Streamed:
+    """A body of `length` bytes that is made anew for every attempt; kind: its Content-Type."""
+
+    kind: str
+    length: int
+    pieces: Callable[[], AsyncIterator[bytes]]
 
 
 class Transport:
@@ -51,6 +61,11 @@ class Transport:
             trust_env=not _is_loopback(address.host),
         )
 
+    @property
+    def here(self) -> str:
+        """The address of the project itself."""
+        return f"{self._root}projects/{self.project}"
+
     async def close(self) -> None:
         """Close every connection."""
         await self._http.aclose()
@@ -58,21 +73,31 @@ class Transport:
     async def ask(
         self,
         answer: type[A],
-        method: Literal["GET", "POST"],
+        method: Method,
         path: str,
         *,
         body: Mapping[str, Any] | None = None,
         params: Mapping[str, str] | None = None,
+        streamed: Streamed | None = None,
+        version: int | None = None,
         extra_seconds: float = 0.0,
         patience: Patience | None = None,
     ) -> A:
-        """The server's answer, after as many attempts as `patience` allows; a POST has the same effect once or often.
+        """The server's answer, after as many attempts as `patience` allows; a write has the same effect once or often.
 
-        extra_seconds: how long the server may hold the answer back by itself.
+        streamed: a body that is no JSON. version: which one a change is meant for. extra_seconds: how long the server
+        may hold the answer back by itself.
         Raises the MemCubeError the server names; Unreachable or Unavailable when patience ends.
         """
         response = await self._exchange(
-            method, path, body=body, params=params, extra_seconds=extra_seconds, patience=patience
+            method,
+            path,
+            body=body,
+            params=params,
+            streamed=streamed,
+            version=version,
+            extra_seconds=extra_seconds,
+            patience=patience,
         )
         return _understood(answer, response)
 
@@ -117,6 +142,8 @@ class Transport:
         *,
         body: Mapping[str, Any] | None = None,
         params: Mapping[str, str] | None = None,
+        streamed: Streamed | None = None,
+        version: int | None = None,
         extra_seconds: float = 0.0,
         patience: Patience | None = None,
         is_open: bool = False,
@@ -126,7 +153,11 @@ class Transport:
         headers = {"Accept": "application/json"}
         if content is not None:
             headers["Content-Type"] = "application/json"
-        if method == "POST":
+        if streamed is not None:
+            headers |= {"Content-Type": streamed.kind, "Content-Length": str(streamed.length)}
+        if version is not None:
+            headers["If-Match"] = f'"{version}"'
+        if method != "GET":
             headers["Idempotency-Key"] = str(new_id())
         patience = patience or self.patience
         clock = asyncio.get_running_loop().time
@@ -140,7 +171,7 @@ class Transport:
                 response = await self._http.request(
                     method,
                     path,
-                    content=content,
+                    content=content if streamed is None else streamed.pieces(),
                     headers=headers if shown is None else {**headers, "Authorization": f"Bearer {shown}"},
                     params=params,
                     timeout=httpx.Timeout(self._timeout + extra_seconds, connect=CONNECT_SECONDS),
@@ -160,6 +191,34 @@ class Transport:
             if clock() + pause > give_up:
                 raise failure
             await asyncio.sleep(pause)
+
+    @contextlib.asynccontextmanager
+    async def fetch(
+        self, path: str, *, headers: Mapping[str, str], params: Mapping[str, str] | None = None
+    ) -> AsyncGenerator[httpx.Response]:
+        """One good answer whose body is read inside the block, piece by piece.
+
+        Raises the MemCubeError the server names, Unreachable where the connection breaks.
+        """
+        shown = await self.credential.shown(self._renewed)
+        authorization = {} if shown is None else {"Authorization": f"Bearer {shown}"}
+        try:
+            async with self._http.stream(
+                "GET",
+                path,
+                params=params,
+                headers={"Accept": "*/*", "Accept-Encoding": "identity", **authorization, **headers},
+                timeout=httpx.Timeout(self._timeout, connect=CONNECT_SECONDS),
+            ) as response:
+                if not response.is_success:
+                    await response.aread()
+                    failure = problem(response)
+                    if isinstance(failure, NotSignedIn):
+                        self.credential.expire(shown)
+                    raise failure
+                yield response
+        except httpx.TransportError as error:
+            raise _unreachable(error) from error
 
     @contextlib.asynccontextmanager
     async def listen(self, path: str, *, headers: Mapping[str, str], quiet: float) -> AsyncGenerator[EventSource]:

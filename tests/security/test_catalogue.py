@@ -221,7 +221,7 @@ async def test_who_signs_in_holds_nothing_itself(catalogue: asyncpg.Connection[R
 async def test_functions_are_called_by_who_was_told(catalogue: asyncpg.Connection[Row]) -> None:
     rows = await catalogue.fetch(
         """select p.proname as name, p.prosecdef as definer, r.rolname as owner,
-                  coalesce(p.proconfig, '{}') @> array['search_path=""'] as blind,
+                  coalesce(p.proconfig, '{}') @> array['search_path=""'] or p.prosqlbody is not null as blind,
                   has_function_privilege('public', p.oid, 'execute') as public
              from pg_proc p join pg_roles r on r.oid = p.proowner
             where p.pronamespace = 'memcube'::regnamespace"""

@@ -17,6 +17,7 @@ from memcube_cli.isolation.database import insertion
 from memcube_cli.isolation.rows import Pair, rows_of
 from memcube_common.db import Statements
 from memcube_common.db.pool import Row
+from memcube_common.search.domain import Filters
 from memcube_common.testing.servers import HouseDatabase
 
 PROJECTS: Final = 8
@@ -39,11 +40,13 @@ INSTEAD: Final = {
 }
 HOT: Final = (
     ("memcube_common.memories", "read_memories"),
-    ("memcube_common.memories", "set_governance"),
+    ("memcube_common.memories", "update_memory"),
     ("memcube_common.insights", "read_receipts"),
-    ("memcube_common.search", "newest"),
+    ("memcube_common.search", "walk"),
+    ("memcube_common.search", "among"),
     ("memcube_common.search", "by_words"),
     ("memcube_common.search", "read_found"),
+    ("memcube_common.search", "read_bare"),
     ("memcube_gateway", "read_changes"),
     ("memcube_gateway", "feed_ends"),
 )
@@ -83,11 +86,25 @@ def arguments(name: str) -> list[Any]:
     project = "many-3"
     given: dict[str, list[Any]] = {
         "read_memories": [project, ids],
-        "set_governance": [project, ids[0], "{}"],
+        "update_memory": [project, ids[0], None, "x", None, None, None, None, None, False],
         "read_receipts": [project, ids],
-        "newest": [project, [], None, 20],
+        "walk": ["created_at", True, None, None, None, None, 21, 20_000, *Filters().values()],
+        "among": [
+            project,
+            "ids",
+            "created_at",
+            True,
+            None,
+            None,
+            None,
+            None,
+            21,
+            2_000,
+            *Filters(ids=tuple(ids)).values(),
+        ],
         "by_words": [project, "verify", [], 1000, 100],
-        "read_found": [project, ids, None, 10],
+        "read_found": [project, ids, 10, False, *Filters().values()],
+        "read_bare": [project, ids, 10, *Filters().values()],
         "read_changes": [project, 100, 50],
         "feed_ends": [project],
     }
@@ -101,7 +118,7 @@ async def test_it_is_found_by_an_index(connection: asyncpg.Connection[Row], pack
     transaction = connection.transaction()
     await transaction.start()
     try:
-        if name == "set_governance":  # what triggers do then is not the question
+        if name == "update_memory":  # what triggers do then is not the question
             await connection.execute("set local session_replication_role = replica")
         await connection.execute(
             "set local app.project_id = 'many-3'; set local app.principal = 'mia'; set local app.role = '" + role + "'"
@@ -119,3 +136,109 @@ async def test_it_is_found_by_an_index(connection: asyncpg.Connection[Row], pack
         if node["Node Type"] == "Seq Scan" and node["Actual Loops"] and node.get("Relation Name", "").startswith(COPIED)
     ]
     assert walked == []
+
+
+PAGE: Final = 21
+LISTINGS: Final[dict[str, tuple[str, dict[str, Any], str]]] = {
+    "created_at": ("created_at", {}, "project_id_created_at_id"),
+    "updated_at": ("updated_at", {}, "project_id_updated_at_id"),
+    "label": ("label", {}, "project_id_label_id"),
+    "label prefix": ("label", {"label_prefix": "verify"}, "project_id_label_id"),
+    "archived too": ("created_at", {"lifecycles": ("NEW", "ACTIVE", "ARCHIVED")}, "project_id_created_at_id"),
+    "none of the tags": ("created_at", {"tags_none": ("nowhere",)}, "project_id_created_at_id"),
+}
+
+
+async def rows_read(connection: asyncpg.Connection[Row], name: str, *args: Any) -> tuple[int, set[str]]:
+    """How many rows of memories and words a statement of an agent read, and by which indexes."""
+    transaction = connection.transaction()
+    await transaction.start()
+    try:
+        await connection.execute(
+            "set local app.project_id = 'many-3'; set local app.principal = 'mia'; set local app.role = 'AGENT'"
+        )
+        statement = Statements("memcube_common.search")[name]
+        plans = await plans_of(connection, statement, *args, role="memcube_user")
+    finally:
+        await transaction.rollback()
+    ran = [node for plan in plans for node in nodes(plan) if node["Actual Loops"]]
+    scans = [node for node in ran if node.get("Relation Name", "").startswith(("memories_p", "memory_text_p"))]
+    read = sum(
+        (node["Actual Rows"] + node.get("Rows Removed by Filter", 0) + node.get("Rows Removed by Index Recheck", 0))
+        * node["Actual Loops"]
+        for node in scans
+    )
+    assert not [node for node in scans if node["Node Type"] == "Seq Scan"]
+    return int(read), {node["Index Name"].partition("_p")[2].partition("_")[2] for node in ran if "Index Name" in node}
+
+
+@pytest.mark.parametrize("down", [True, False], ids=["desc", "asc"])
+@pytest.mark.parametrize("what", LISTINGS)
+async def test_a_page_reads_about_what_it_shows(connection: asyncpg.Connection[Row], what: str, down: bool) -> None:
+    by, asked, index = LISTINGS[what]
+    filters = Filters(**asked)
+    read, by_indexes = await rows_read(
+        connection, "walk", by, down, filters.label_until, None, None, None, PAGE, 20_000, *filters.values()
+    )
+    assert read <= PAGE + 2
+    assert [name for name in by_indexes if index in name], by_indexes
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {"metadata": '{"no": "such"}'},
+        {"label_contains": "nowhere"},
+        {"tags_any": ("nowhere",)},
+        {"makers": ("nobody",)},
+        {"types": ("PARAMETER",), "priorities": ("COLD",)},
+    ],
+    ids=["metadata", "label", "tags", "makers", "type"],
+)
+async def test_what_nothing_fits_is_looked_for_no_longer_than_the_budget(
+    connection: asyncpg.Connection[Row], asked: dict[str, Any]
+) -> None:
+    for by in ("created_at", "updated_at", "label"):
+        filters = Filters(**asked)
+        read, _ = await rows_read(connection, "walk", by, True, None, None, None, None, PAGE, 200, *filters.values())
+        assert read <= 202
+
+
+@pytest.mark.parametrize(
+    ("how", "asked"),
+    [
+        ("tags", {"tags_all": ("verify",)}),
+        ("tags", {"tags_any": ("nowhere", "verify")}),
+        ("tags", {"tags_all": ("nowhere",)}),
+        ("labels", {"label_prefix": "verify"}),
+        ("labels", {"label_is": "nowhere"}),
+    ],
+)
+async def test_few_memories_are_found_by_their_tags_and_labels(
+    connection: asyncpg.Connection[Row], how: str, asked: dict[str, Any]
+) -> None:
+    filters = Filters(**asked)
+    place = (None, None, None)
+    args = ("many-3", how, "created_at", True, filters.label_until, *place, PAGE, 2_000, *filters.values())
+    read, by_indexes = await rows_read(connection, "among", *args)
+    nowhere = "nowhere" in (filters.label_is, *(filters.tags_all or ()))
+    assert read <= (2 if nowhere else 2 * EACH + PAGE), "each is looked up once, and those of others never"
+    if how == "labels" or nowhere:
+        assert [name for name in by_indexes if ("label" if how == "labels" else "tsv") in name], by_indexes
+
+
+async def test_filters_are_folded_into_the_plan(connection: asyncpg.Connection[Row]) -> None:
+    """The predicate is written into the statement: no call for each row, and nothing of what was not asked."""
+    sql = Statements("memcube_common.search")["read_bare"].sql
+    filters = Filters(tags_any=("a",))
+    async with connection.transaction():
+        await connection.execute(
+            "set local app.project_id = 'many-3'; set local app.principal = 'mia'; set local app.role = 'AGENT';"
+            "set local role memcube_user"
+        )
+        rows = await connection.fetch(f"explain verbose {sql}", "many-3", [], 10, *filters.values())
+    plan = "\n".join(row[0] for row in rows)
+    assert "fits(" not in plan
+    assert "tags && '{a}'" in plan
+    assert not [word for word in ("strpos", "@>", "starts_with", "metadata @") if word in plan]
+    assert "One-Time Filter: (current_setting('app.project_id'" in plan, "the policy asks for the project once"

@@ -25,8 +25,8 @@ from memcube_common.errors import TryAgain
 from memcube_common.ids import new_id
 from memcube_common.memories.domain import NewMemory
 from memcube_common.memories.store import insert_memories, read_memories
-from memcube_common.search.domain import Question
-from memcube_common.search.store import Sizes, newest, search
+from memcube_common.search.domain import Filters, Listing, Question
+from memcube_common.search.store import Sizes, list_memories, search
 from memcube_common.security.principal import Principal
 from memcube_common.testing.servers import HouseDatabase
 
@@ -122,11 +122,12 @@ async def _request(db: Database, tenant: str, ids: list[UUID], tally: Tally, cha
                 seen = list((await read_memories(tx, project=tenant, ids=asked)).values())
                 seen = [(one.id, one.project_id, one.content or "") for one in seen]
             case "newest":
-                found = await newest(tx, project=tenant, tags=(), limit=10, as_of=None)
+                listing = Listing(by="created_at", down=True, limit=10, filters=Filters())
+                found = (await list_memories(tx, project=tenant, listing=listing)).found
                 seen = [(one.fields["id"], one.fields["project_id"], one.fields["content"]) for one in found]
             case _:
-                question = Question(text="shared words", tags=(), limit=10, as_of=None, vector=None)
-                found = await search(tx, project=tenant, question=question, sizes=Sizes())
+                question = Question(text="shared words", limit=10, vector=None)
+                found = (await search(tx, project=tenant, question=question, sizes=Sizes())).found
                 seen = [(one.fields["id"], one.fields["project_id"], one.fields["content"]) for one in found]
     tally.done[kind] += 1
     tally.done["rows"] += len(seen)

@@ -8,6 +8,8 @@ from typing import Any, Final
 from memcube_cli.isolation.rows import HANDLES, Pair
 from memcube_cli.isolation.rules import Actor
 
+_OTHER: Final = "01890000-0000-7000-8000-000000000000"
+
 UPDATES: Final[Mapping[str, Sequence[Mapping[str, Any]]]] = {
     "accounts": ({"password": "$argon2id$other"},),
     "api_keys": (
@@ -16,18 +18,27 @@ UPDATES: Final[Mapping[str, Sequence[Mapping[str, Any]]]] = {
         {"role": "OWNER"},
         {"last_used_at": None},
     ),
+    "chain_items": ({"place": 7},),
+    "chains": ({"version": 2}, {"visibility": "project"}),
+    "conversations": ({"reason": "x"},),
+    "changes": ({"body": {"x": 1}},),
     "embedding_models": ({"name": "other"},),
     "feed_heads": ({"position": 2},),
     "idempotency_keys": ({"status": 201}, {"principal": "somebody"}),
-    "insights": ({"state": "stored"},),
+    "insight_fingerprints": ({"memory_id": _OTHER},),
+    "insight_supports": ({"evidence_refs": ["x"]},),
+    "insights": ({"state": "stored"}, {"memory_id": _OTHER}, {"support_count": 2}, {"tags": ["x"]}),
     "invitations": ({"used_at": "2026-01-01T00:00:00Z"},),
     "members": ({"role": "MEMBER"}, {"role": "OWNER"}),
     "memories": ({"label": "y"}, {"governance": {}}),
     "memory_payloads": ({"token_count": 2},),
     "memory_text": ({"audience": 2}, {"tags": []}),
     "memory_vectors": ({"audience": 2}, {"tags": []}),
+    "objects": ({"state": "kept"}, {"state": "leaving"}),
+    "projects": ({"screening": "tag"},),
     "quota_slots": ({"used": 1},),
     "quotas": ({"max": 11},),
+    "recalls": ({"memory_id": _OTHER},),
     "refresh_tokens": ({"used_at": "2026-01-01T00:00:00Z", "child_hash": "0" * 64},),
     "relay_cursor": ({"leader": "verify"},),
     "sessions": ({"last_used_at": "2026-01-01T00:00:00Z"},),
@@ -47,6 +58,8 @@ def moves_of(pair: Pair, table: str, columns: Sequence[str]) -> list[dict[str, A
         moves.append({"hash": pair.hash("moved")})
     if table == "accounts":
         moves.append({"id": pair.id("account", "nobody")})
+    if table == "projects" and "id" in columns:
+        moves.append({"id": pair.c})
     if table == "api_keys":
         moves = [{**move, "revoked_at": "2026-01-01T00:00:00Z"} for move in moves] + moves
     return moves

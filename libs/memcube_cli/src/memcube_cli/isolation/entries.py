@@ -95,12 +95,41 @@ ENTRIES: Final[Mapping[str, Entry]] = {
         {
             "id, tags and references in the body": _with(_insight),
             "idempotency key": _with(_insight, once="yes"),
+            "conversation": _with(lambda t: {"messages": [{"role": "user", "content": t["text"]}]}),
+            "dry run": lambda t: Call(query={"dry_run": "true"}, body={"insight": t["text"], "tags": [t["tag"]]}),
             "many, as another": _with(
                 lambda t: {"insights": [{"insight": t["text"], "agent_id": t["MEMBER handle"]}]}
             ),
         },
         control=("AGENT key", _with(lambda t: {"insight": "verifyisolation control"}), 202),
         compared=False,
+        turn=1,
+    ),
+    "list_insights": Entry(
+        {
+            "sender": lambda t: Call(query={"agent_id": t["MEMBER handle"]}),
+            "memory": lambda t: Call(query={"memory_id": t["memory open"]}),
+            "tag": lambda t: Call(query={"tag": t["tag"]}),
+        },
+        control=("VIEWER key", _plain, 200),
+    ),
+    "get_insight": Entry(
+        {"insight": _of("MEMBER receipt", "insight_id"), "memory": _of("memory open", "insight_id")},
+        control=("MEMBER token", _of("MEMBER receipt", "insight_id"), 200),
+    ),
+    "support_insight": Entry(
+        {
+            "insight": _with(lambda t: {"evidence_refs": [t["memory open"]]}, {"insight_id": "MEMBER receipt"}),
+            "idempotency key": _with(lambda t: {}, {"insight_id": "AGENT receipt"}, once="yes"),
+        },
+        control=("MEMBER token", _with(lambda t: {}, {"insight_id": "MEMBER receipt"}), 200),
+        turn=1,
+    ),
+    "link_insight": Entry(
+        {
+            "insight": _with(lambda t: {"memory_id": t["memory open"]}, {"insight_id": "MEMBER receipt"}),
+            "another": _with(lambda t: {"memory_id": t["memory public"]}, {"insight_id": "AGENT receipt"}),
+        },
         turn=1,
     ),
     "get_receipt": Entry(
@@ -119,6 +148,17 @@ ENTRIES: Final[Mapping[str, Entry]] = {
             "meaning": _with(lambda t: {"text": t["text"], "mode": "hybrid", "limit": 200}),
             "tags": _with(lambda t: {"tags": [t["tag"]], "limit": 200}),
             "tags and words": _with(lambda t: {"text": t["text"], "mode": "keyword", "tags": [t["tag"]]}),
+            "cursor": _with(lambda t: {"order_by": "label", "limit": 1, "cursor": t["cursor"]}),
+            "ids, makers, labels and counts": _with(
+                lambda t: {
+                    "ids": [t["memory open"], t["memory public"]],
+                    "created_by": [t["MEMBER handle"]],
+                    "label": {"prefix": t["tag"][:4]},
+                    "metadata": {"memory_id": t["memory open"]},
+                    "count": True,
+                }
+            ),
+            "any of the tags, bare": _with(lambda t: {"tags_any": [t["tag"]], "fields": ["label"], "count": True}),
             "idempotency key": _with(lambda t: {"text": t["text"], "mode": "keyword"}, once="yes"),
         },
         control=("VIEWER key", _with(lambda t: {"limit": 1}), 200),
@@ -137,6 +177,118 @@ ENTRIES: Final[Mapping[str, Entry]] = {
         },
         control=("MEMBER key", _of("memory open", "memory_id"), 200),
     ),
+    "create_memory": Entry(
+        {
+            "parents": _with(lambda t: {"content": t["text"], "parents": [t["memory open"]], "tags": [t["tag"]]}),
+            "idempotency key": _with(lambda t: {"content": t["text"]}, once="yes"),
+        },
+        control=("AGENT key", _with(lambda t: {"content": "verifyisolation control"}), 201),
+        compared=False,
+        turn=1,
+    ),
+    "create_memories": Entry(
+        {
+            "parents": _with(lambda t: {"memories": [{"content": t["text"], "parents": [t["memory open"]]}]}),
+            "each for itself": _with(
+                lambda t: {"atomic": False, "memories": [{"content": t["text"], "parents": [t["memory open"]]}]}
+            ),
+            "idempotency key": _with(lambda t: {"memories": [{"content": t["text"]}]}, once="yes"),
+        },
+        control=("MEMBER key", _with(lambda t: {"memories": [{"content": "verifyisolation control"}]}), 200),
+        compared=False,
+        turn=1,
+    ),
+    "update_memory": Entry(
+        {
+            "open": _with(lambda t: {"label": t["tag"]}, {"memory_id": "memory open"}),
+            "public": _with(lambda t: {"content": t["text"]}, {"memory_id": "memory public"}),
+        },
+        control=("SERVICE key", _with(lambda t: {"metadata": {"control": 1}}, {"memory_id": "memory open"}), 200),
+        turn=1,
+    ),
+    "archive_memory": Entry(
+        {
+            "open": _of("memory open", "memory_id"),
+            "idempotency key": lambda t: Call({"memory_id": t["memory open"]}, headers=_once(t)),
+        },
+        control=("SERVICE key", _of("memory public", "memory_id"), 200),
+        turn=1,
+    ),
+    "restore_memory": Entry(
+        {"open": _of("memory open", "memory_id"), "public": _of("memory public", "memory_id")},
+        control=("SERVICE key", _of("memory public", "memory_id"), 200),
+        turn=1,
+    ),
+    "purge_memory": Entry(
+        {
+            "open": _of("memory open", "memory_id"),
+            "and descendants": lambda t: Call({"memory_id": t["memory open"]}, query={"descendants": "true"}),
+        },
+        control=("SERVICE key", _of("memory public", "memory_id"), 200),
+        turn=2,
+    ),
+    "get_payload": Entry(
+        {
+            "open": _of("memory open", "memory_id"),
+            "public": _of("memory public", "memory_id"),
+            "a version": lambda t: Call({"memory_id": t["memory open"]}, query={"version": "1"}),
+            "a range": lambda t: Call({"memory_id": t["memory public"]}, headers={"range": "bytes=0-3"}),
+        },
+        control=("MEMBER key", _of("memory open", "memory_id"), 200),
+    ),
+    "put_payload": Entry(
+        {
+            "open": _with(lambda t: t["text"], {"memory_id": "memory open"}),
+            "public": _with(lambda t: t["text"], {"memory_id": "memory public"}),
+        },
+        control=("SERVICE key", _with(lambda t: t["text"], {"memory_id": "memory open"}), 200),
+        turn=1,
+    ),
+    "link_payload": Entry(
+        {
+            "open": _with(lambda t: {}, {"memory_id": "memory open"}),
+            "idempotency key": _with(lambda t: {}, {"memory_id": "memory public"}, once="yes"),
+        },
+        control=("MEMBER key", _with(lambda t: {"expires_in": 1}, {"memory_id": "memory open"}), 200),
+        turn=1,
+    ),
+    "follow_payload_link": Entry(
+        {"what was signed for something else": _of("cursor", "token"), "an id": _of("memory open", "token")},
+        anybody=True,
+    ),
+    "list_versions": Entry(
+        {"open": _of("memory open", "memory_id"), "public": _of("memory public", "memory_id")},
+        control=("MEMBER key", _of("memory open", "memory_id"), 200),
+    ),
+    "get_version": Entry(
+        {"the first": lambda t: Call({"memory_id": t["memory open"], "version": "1"})},
+        control=("MEMBER key", lambda t: Call({"memory_id": t["memory open"], "version": "1"}), 200),
+    ),
+    "compare_versions": Entry(
+        {"one": lambda t: Call({"memory_id": t["memory open"]}, query={"before": "1", "after": "1"})},
+        control=(
+            "MEMBER key",
+            lambda t: Call({"memory_id": t["memory open"]}, query={"before": "1", "after": "1"}),
+            200,
+        ),
+    ),
+    "restore_version": Entry(
+        {
+            "the first": lambda t: Call({"memory_id": t["memory open"], "version": "1"}),
+            "idempotency key": lambda t: Call({"memory_id": t["memory open"], "version": "1"}, headers=_once(t)),
+        },
+        control=("SERVICE key", lambda t: Call({"memory_id": t["memory open"], "version": "1"}), 200),
+        turn=1,
+    ),
+    "list_memory_events": Entry(
+        {"open": _of("memory open", "memory_id"), "public": _of("memory public", "memory_id")},
+        control=("SERVICE key", _of("memory open", "memory_id"), 200),
+        compared=False,
+    ),
+    "get_lineage": Entry(
+        {"open": _of("memory open", "memory_id"), "public": _of("memory public", "memory_id")},
+        control=("MEMBER key", _of("memory open", "memory_id"), 200),
+    ),
     "set_governance": Entry(
         {
             "open": _with(lambda t: {"visibility": "public"}, {"memory_id": "memory open"}),
@@ -145,6 +297,117 @@ ENTRIES: Final[Mapping[str, Entry]] = {
             ),
         },
         control=("SERVICE key", _with(lambda t: {"visibility": "public"}, {"memory_id": "memory public"}), 200),
+        turn=1,
+    ),
+    "list_tasks": Entry(
+        {"the project": _plain, "a cursor": lambda t: Call(query={"cursor": t["cursor"]})},
+        control=("VIEWER key", _plain, 200),
+    ),
+    "list_task_memories": Entry(
+        {
+            "task": _of("task", "task"),
+            "task, a role": lambda t: Call({"task": t["task"]}, query={"role": "READ"}),
+            "a cursor": lambda t: Call({"task": "any"}, query={"cursor": t["cursor"]}),
+        },
+        control=("MEMBER key", _of("task", "task"), 200),
+    ),
+    "list_memory_tasks": Entry(
+        {"open": _of("memory open", "memory_id"), "public": _of("memory public", "memory_id")},
+        control=("MEMBER key", _of("memory open", "memory_id"), 200),
+    ),
+    "link_task_memories": Entry(
+        {
+            "memory": _with(lambda t: {"memory_id": t["memory open"]}, {"task": "task"}),
+            "memories, written": _with(
+                lambda t: {"memory_ids": [t["memory open"], t["memory public"]], "role": "WRITE"}, {"task": "task"}
+            ),
+            "idempotency key": _with(lambda t: {"memory_id": t["memory public"]}, {"task": "task"}, once="yes"),
+        },
+        control=("AGENT key", _with(lambda t: {"memory_id": t["memory agents"]}, {"task": "task"}), 200),
+        turn=1,
+    ),
+    "unlink_task_memory": Entry(
+        {
+            "memory": lambda t: Call({"task": t["task"], "memory_id": t["memory open"]}),
+            "memory, a role": lambda t: Call({"task": t["task"], "memory_id": t["memory public"]}, {"role": "READ"}),
+        },
+        control=("AGENT key", lambda t: Call({"task": t["task"], "memory_id": t["memory agents"]}), 204),
+        turn=1,
+    ),
+    "make_chain": Entry(
+        {
+            "memories": _with(lambda t: {"name": "x", "memory_ids": [t["memory open"], t["memory public"]]}),
+            "idempotency key": _with(lambda t: {"name": "x", "memory_ids": [t["memory open"]]}, once="yes"),
+        },
+        control=("AGENT key", _with(lambda t: {"name": "x", "memory_ids": [t["memory open"]]}), 201),
+        turn=1,
+    ),
+    "list_chains": Entry(
+        {"the project": _plain, "a cursor": lambda t: Call(query={"cursor": t["cursor"]})},
+        control=("MEMBER key", _plain, 200),
+    ),
+    "read_chain": Entry(
+        {
+            "chain": _of("chain", "chain_id"),
+            "a memory": _of("memory open", "chain_id"),
+            "within a budget": lambda t: Call({"chain_id": t["chain"]}, {"token_budget": "100", "fields": "content"}),
+        },
+        control=("MEMBER key", _of("chain", "chain_id"), 200),
+    ),
+    "change_chain": Entry(
+        {
+            "name": _with(lambda t: {"name": "x"}, {"chain_id": "chain"}),
+            "governance": _with(lambda t: {"governance": {"write_roles": ["MEMBER"]}}, {"chain_id": "chain"}),
+        },
+        control=("AGENT key", _with(lambda t: {"name": "control"}, {"chain_id": "chain"}), 200),
+        turn=1,
+    ),
+    "delete_chain": Entry(
+        {"chain": _of("chain", "chain_id")}, control=("SERVICE key", _of("chain", "chain_id"), 204), turn=2
+    ),
+    "add_chain_item": Entry(
+        {
+            "memory": _with(lambda t: {"memory_id": t["memory open"]}, {"chain_id": "chain"}),
+            "neighbour": _with(
+                lambda t: {"memory_id": t["memory open"], "after": t["memory public"]}, {"chain_id": "chain"}
+            ),
+            "idempotency key": _with(lambda t: {"memory_id": t["memory public"]}, {"chain_id": "chain"}, once="yes"),
+        },
+        control=("SERVICE key", _with(lambda t: {"memory_id": t["memory open"]}, {"chain_id": "empty chain"}), 200),
+        turn=1,
+    ),
+    "reorder_chain": Entry(
+        {"memories": _with(lambda t: {"memory_ids": [t["memory open"]]}, {"chain_id": "chain"})},
+        control=("SERVICE key", _with(lambda t: {"memory_ids": []}, {"chain_id": "chain"}), 409),
+        turn=1,
+    ),
+    "move_chain_item": Entry(
+        {
+            "first": _with(lambda t: {"position": 1}, {"chain_id": "chain", "memory_id": "memory open"}),
+            "beside": _with(
+                lambda t: {"before": t["memory public"]}, {"chain_id": "chain", "memory_id": "memory open"}
+            ),
+        },
+        control=("AGENT key", _with(lambda t: {"position": 2}, {"chain_id": "chain", "memory_id": "memory open"}), 200),
+        turn=1,
+    ),
+    "remove_chain_item": Entry(
+        {"memory": lambda t: Call({"chain_id": t["chain"], "memory_id": t["memory open"]})},
+        control=("AGENT key", lambda t: Call({"chain_id": t["chain"], "memory_id": t["memory open"]}), 200),
+        turn=1,
+    ),
+    "synthesize_memories": Entry(
+        {
+            "sources": _with(lambda t: {"memory_ids": [t["memory open"], t["memory public"]], "method": "extractive"}),
+            "idempotency key": _with(
+                lambda t: {"memory_ids": [t["memory open"], t["memory public"]], "method": "extractive"}, once="yes"
+            ),
+        },
+        control=(
+            "SERVICE key",
+            _with(lambda t: {"memory_ids": [t["memory open"], t["memory members"]], "method": "extractive"}),
+            201,
+        ),
         turn=1,
     ),
     "follow_changes": Entry(
@@ -157,6 +420,11 @@ ENTRIES: Final[Mapping[str, Entry]] = {
         compared=False,
     ),
     "get_project": Entry({"the project": _plain}, control=("VIEWER token", _plain, 200)),
+    "set_project": Entry(
+        {"settings": _with(lambda t: {"screening": "tag", "near_duplicates": 0.9})},
+        control=("ADMIN token", _with(lambda t: {"near_duplicates": None}), 200),
+        turn=1,
+    ),
     "list_projects": Entry({"nothing": _plain}, control=("MEMBER token", _plain, 200)),
     "make_project": Entry(
         {"the slug": _with(lambda t: {"id": t.slug}), "idempotency key": _with(lambda t: {"id": t.slug}, once="yes")},
@@ -225,6 +493,37 @@ ENTRIES: Final[Mapping[str, Entry]] = {
     "change_password": Entry(
         {"password": _with(lambda t: {"current_password": "not " + t.password, "new_password": "another, 20 long …"})},
         turn=2,
+    ),
+    "seed_memories_crud": Entry(
+        {
+            "get": _with(lambda t: {"action": "get", "project_id": t.slug, "id": t["memory open"]}),
+            "update": _with(
+                lambda t: {"action": "update", "memory": {"id": t["memory public"], "project_id": t.slug, "label": "x"}}
+            ),
+            "delete": _with(lambda t: {"action": "delete", "project_id": t.slug, "id": t["memory public"]}),
+            "list": _with(lambda t: {"action": "list", "project_id": t.slug, "tags": [t["tag"]], "limit": 200}),
+            "create": _with(
+                lambda t: {
+                    "action": "create",
+                    "project_id": t.slug,
+                    "memory": {"content": t["text"], "parents": [t["memory open"]]},
+                },
+                once="yes",
+            ),
+        },
+        control=("MEMBER key", _with(lambda t: {"action": "list", "limit": 1}), 200),
+        turn=1,
+    ),
+    "seed_memories_query": Entry(
+        {"words": _with(lambda t: {"project_id": t.slug, "text": t["text"], "mode": "keyword", "limit": 200})},
+        control=("VIEWER key", _with(lambda t: {"project_id": t.slug, "limit": 1}), 200),
+        turn=1,
+    ),
+    "seed_insights_process": Entry(
+        {"as another": _with(lambda t: {"project_id": t.slug, **_insight(t)}, once="yes")},
+        control=("AGENT key", _with(lambda t: {"insight": "verifyisolation control"}), 202),
+        compared=False,
+        turn=1,
     ),
     "get_jwks": Entry({"nothing": _plain}, anybody=True),
 }  # fmt: skip

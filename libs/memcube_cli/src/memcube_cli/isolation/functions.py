@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from memcube_cli.isolation.rows import GENERATION, Pair
-from memcube_cli.isolation.rules import Actor, Row, may_read
+from memcube_cli.isolation.rules import Actor, Row, may_read, rule_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +39,7 @@ def calls_of(pair: Pair, rows: Mapping[str, Sequence[Row]]) -> dict[str, list[Ca
     ids = {str(row["id"]): row for row in memories}
     indexed = {str(row["memory_id"]) for row in rows["memory_text"]}
     every = "array[" + ", ".join(f"'{id}'" for id in ids) + "]::uuid[]"
+    ours = "array[" + ", ".join(f"'{id}'" for id, row in ids.items() if row["project_id"] == pair.a) + "]::uuid[]"
     theirs = "array[" + ", ".join(f"'{id}'" for id, row in ids.items() if row["project_id"] == pair.b) + "]::uuid[]"
 
     def readable(actor: Actor, among: Collection[str]) -> frozenset[str]:
@@ -47,6 +48,21 @@ def calls_of(pair: Pair, rows: Mapping[str, Sequence[Row]]) -> dict[str, list[Ca
     def candidates(sql: str) -> list[Call]:
         return [Call(a, sql, readable(a, indexed), readable(a, indexed)) for a in (*readers, public)]
 
+    insights = {str(row["id"]): row for row in rows["insights"] if row["project_id"] == pair.a}
+    learned = "array[" + ", ".join(f"'{row['id']}'" for row in rows["insights"]) + "]::uuid[]"
+    words = f"'\\x{pair.hash(pair.b, 'fingerprint')}'::bytea"
+    told = f"'\\x{pair.hash(pair.b, 'recall', '0')}'::bytea"
+
+    def seen(actor: Actor) -> frozenset[str]:
+        return frozenset(
+            id
+            for id, row in insights.items()
+            if actor.privileged or row["agent_id"] == actor.principal or may_read(actor, ids[str(row["memory_id"])])
+        )
+
+    def supported(actor: Actor) -> frozenset[str]:
+        return frozenset() if actor.role == "VIEWER" else seen(actor)
+
     def nothing(sql: str, *actors: Actor) -> list[Call]:
         return [Call(actor, sql) for actor in actors or (*readers, public)]
 
@@ -54,6 +70,17 @@ def calls_of(pair: Pair, rows: Mapping[str, Sequence[Row]]) -> dict[str, list[Ca
         """Called by a request or room, and by the owner itself where nobody else may call it."""
         return [Call(one, sql, frozenset(answers)) for one in (actor, Actor("memcube_quota", pair.a))]
 
+    def array(among: Collection[object]) -> str:
+        return "array[" + ", ".join(f"'{id}'" for id in among) + "]::uuid[]"
+
+    def chained(actor: Actor) -> frozenset[str]:
+        seen = {row["id"] for row in rows["chains"] if rule_of("chains", "memcube_user").select(actor, row)}
+        return readable(actor, {str(row["memory_id"]) for row in rows["chain_items"] if row["chain_id"] in seen})
+
+    linked = {str(row["memory_id"]) for row in rows["memory_task_links"]}
+    own_chains = array([row["id"] for row in rows["chains"] if row["project_id"] == pair.a])
+    their_chains = array([row["id"] for row in rows["chains"] if row["project_id"] == pair.b])
+    arrived = [f"('{row['project_id']}', '{row['key']}')" for row in rows["objects"]]
     paid = {str(row["memory_id"]) for row in rows["memory_payloads"]}
     vectors = sum(row["project_id"] == pair.a for row in rows["memory_vectors"])
     counted = frozenset({str(vectors)})
@@ -62,7 +89,8 @@ def calls_of(pair: Pair, rows: Mapping[str, Sequence[Row]]) -> dict[str, list[Ca
     return {
         "text_candidates": candidates("select memory_id from memcube.text_candidates('verify', '{}', 1000, 1000)")
         + candidates("select memory_id from memcube.text_candidates('verify', '{verify}', 1000, 1000)"),
-        "tag_candidates": candidates("select memory_id from memcube.tag_candidates('{verify}', 1000)"),
+        "tag_candidates": candidates("select memory_id from memcube.tag_candidates('{verify}', null, 1000)")
+        + candidates("select memory_id from memcube.tag_candidates(null, '{verify,else}', 1000)"),
         "vector_candidates": candidates(
             f"select memory_id from memcube.vector_candidates({GENERATION}::smallint, '[1,2]', '{{}}', 1000, 0)"
         )
@@ -82,11 +110,156 @@ def calls_of(pair: Pair, rows: Mapping[str, Sequence[Row]]) -> dict[str, list[Ca
             )
             for actor in (*readers, public)
         ],
+        "version_contents": [
+            Call(
+                actor,
+                f"select memory_id from pg_catalog.unnest({every}) w (id), memcube.version_contents(w.id, 1)",
+                readable(actor, paid),
+                readable(actor, paid),
+            )
+            for actor in readers
+        ],
+        "versions": [
+            Call(
+                actor,
+                f"select w.id from pg_catalog.unnest({every}) w (id), memcube.versions(w.id, 9, 9)",
+                readable(actor, paid),
+                readable(actor, paid),
+            )
+            for actor in readers
+        ],
+        "lineage": [
+            Call(
+                actor,
+                f"select memory_id from pg_catalog.unnest({every}) w (id), memcube.lineage(w.id, 9, 9)",
+                readable(actor, ids),
+            )
+            for actor in readers
+        ],
+        "revise_content": anything(
+            f"select memcube.revise_content(({ours})[1], 'x', null, null, null, null, null, null, null, null, null)",
+            user,
+            truth,
+        ),
+        "derived_from": nothing(
+            f"select w.id from pg_catalog.unnest({theirs}) w (id), memcube.derived_from(w.id, 9)", *readers
+        ),
+        "mark_personal": nothing(
+            f"select memcube.mark_personal(w.id, '{{email}}') from pg_catalog.unnest({theirs}) w (id)", *readers
+        ),
+        "link_memories": [
+            Call(
+                actor,
+                f"select memory_id from memcube.link_memories('other', 'READ', {every})",
+                readable(actor, ids),
+                readable(actor, ids),
+            )
+            for actor in readers[:3]
+        ],
+        "unlink_memory": nothing(
+            f"select role from pg_catalog.unnest({theirs}) w (id), memcube.unlink_memory('verify', w.id, null)",
+            *readers,
+        ),
+        "task_memories": [
+            Call(
+                actor,
+                "select memory_id from memcube.task_memories('verify', null, null, 1000)",
+                readable(actor, linked),
+                readable(actor, linked),
+            )
+            for actor in readers
+        ]
+        + [
+            Call(
+                actor,
+                "select count(*) from memcube.task_memories('verify', null, null, 1)",
+                frozenset({str(min(1, len(readable(actor, linked))))}),
+            )
+            for actor in readers
+        ],
+        "memory_tasks": [
+            Call(
+                actor,
+                f"select w.id from pg_catalog.unnest({every}) w (id), memcube.memory_tasks(w.id, '', 10)",
+                readable(actor, linked),
+                readable(actor, linked),
+            )
+            for actor in readers
+        ],
+        "tasks": [
+            Call(
+                actor,
+                "select reads + writes from memcube.tasks('', 10)",
+                frozenset({str(len(readable(actor, linked)))}),
+                frozenset({str(len(readable(actor, linked)))}),
+            )
+            for actor in readers
+        ],
+        "begin_chain": anything(
+            f"select memcube.begin_chain('{pair.id(pair.a, 'new chain')}', 'x', null, 'project', '{{}}', {theirs})",
+            user,
+            ("missing",),
+        ),
+        "arrange_chain": anything(f"select memcube.arrange_chain(({their_chains})[1], '{{}}', 100)", user, ("None",))
+        + anything(f"select memcube.arrange_chain(({own_chains})[1], {theirs}, 100)", user, ("missing", "None")),
+        "chain_members": [
+            Call(
+                actor,
+                f"select memory_id from memcube.chain_members({own_chains} || {their_chains})",
+                chained(actor),
+                chained(actor),
+            )
+            for actor in readers
+        ],
+        "read_insights": [
+            Call(actor, f"select id from memcube.read_insights({learned})", seen(actor), seen(actor))
+            for actor in readers
+        ],
+        "list_insights": [
+            Call(
+                actor,
+                "select (entry).id from memcube.list_insights(null, null, null, null, null, "
+                "'ffffffff-ffff-ffff-ffff-ffffffffffff', 1000, 1000)",
+                seen(actor),
+                seen(actor),
+            )
+            for actor in readers
+        ],
+        "support_insight": [
+            Call(
+                actor,
+                f"select i from unnest({learned}) i where memcube.support_insight(i, '{{}}', null)",
+                supported(actor),
+            )
+            for actor in readers
+        ],
+        "weigh_insights": nothing(
+            f"select memory_id from memcube.weigh_insights(({theirs})[1:1], '{{ada}}', array[{words}], array['{{}}'], "
+            f"({theirs})[1:1], array[{told}], '1 h')",
+            *readers,
+        ),
+        "forget_recalls": [
+            Call(actor, "select memcube.forget_recalls(1000)", frozenset({"0"}), frozenset({"0"}))
+            for actor in (Actor("memcube_worker", pair.a, "room:gateway"), Actor("memcube_worker"))
+        ],
+        "give_back_quotas": anything("select memcube.give_back_quotas(1, 1)", worker, truth),
         "claim_work": nothing(
             "select item_id from memcube.claim_work('insight', 100, '1 s')",
             Actor("memcube_worker", pair.a, "room:gateway"),
             Actor("memcube_worker", pair.a),
             Actor("memcube_worker"),
+        ),
+        "claim_objects": nothing(
+            "select key from memcube.claim_objects(now() + interval '1 day', '1 s', 1000)",
+            Actor("memcube_worker", pair.a, "room:gateway"),
+            Actor("memcube_worker", pair.a),
+            Actor("memcube_worker"),
+        ),
+        "forget_objects": anything(
+            "select memcube.forget_objects(array_agg(project_id), array_agg(key)) "
+            f"from (values {', '.join(arrived)}) o (project_id, key)",
+            Actor("memcube_worker", pair.a, "room:gateway"),
+            ("0",),
         ),
         "announce_receipts": anything(
             "select memcube.announce_receipts('receipt.v1.stored', '{ada}', "

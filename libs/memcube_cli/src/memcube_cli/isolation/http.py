@@ -22,7 +22,7 @@ from memcube_cli.isolation.catalogue import Connection
 from memcube_cli.isolation.entries import ENTRIES, NOBODY_PASSES, Call, Entry
 from memcube_cli.isolation.report import Report
 from memcube_cli.isolation.rules import Actor, is_alive, may_read
-from memcube_cli.isolation.tenants import Tenant, Who, absent_like, fingerprint
+from memcube_cli.isolation.tenants import GOVERNANCES, Tenant, Who, absent_like, fingerprint
 from memcube_common.ids import derive
 
 ROAD: Final = "http"
@@ -208,6 +208,7 @@ class HttpRoad:
                 elif not allowed and answer.bytes_without(_said(self.a)) != absent.bytes_without(_said(self.a)):
                     self._judge("get_memory", who, f"a hidden memory is told from an absent one ('{name}')", leak=True)
             await self._found(who)
+            await self._linked(who)
             for role in ("MEMBER", "AGENT"):
                 await self._receipt(who, role)
 
@@ -226,6 +227,7 @@ class HttpRoad:
             "meaning and words": {"text": "verifyisolation", "mode": "hybrid"},
             "newest": {},
             "newest with tag": {"tags": [self.a["tag"]]},
+            "by label, without content": {"order_by": "label", "fields": ["label"], "count": True},
         }
         for way, body in ways.items():
             if way.startswith("meaning") and not self._embedded:
@@ -247,6 +249,32 @@ class HttpRoad:
             hidden = [m for m in known - expected if m.encode() in answer.body]
             if hidden:
                 self._judge("query_memories", who, f"{way}: ids of {len(hidden)} hidden memories", leak=True)
+
+    async def _linked(self, who: Who) -> None:
+        """What a task and a chain of all memories show is exactly what the reader may read."""
+        names = [name for name in self.a.memories if name in GOVERNANCES]
+        readable = {self.a[_slot(name)] for name in names if may_read(self._actor(who), self.a.memories[name])}
+        tasks = Operation("list_task_memories", "GET", "/v1/projects/{project}/tasks/{task}/memories")
+        chain = Operation("read_chain", "GET", "/v1/projects/{project}/chains/{chain_id}")
+        for operation, path, refused in (
+            (tasks, {"task": self.a["task"]}, {403} if who.role == "PUBLIC" else set[int]()),
+            (chain, {"chain_id": self.a["chain"]}, {"PUBLIC": {403}, "VIEWER": {404}}.get(who.role, set[int]())),
+        ):
+            answer = await self._send(operation, who, Call(path, query={"limit": "200"}), self.a.slug)
+            if answer.status in refused:
+                continue
+            if answer.status != 200:
+                self._judge(operation.id, who, f"answers {answer.status}", leak=False)
+                continue
+            shown = {self.a[_slot(name)] for name in names if self.a[_slot(name)].encode() in answer.body}
+            if shown - readable:
+                self._judge(operation.id, who, f"{len(shown - readable)} hidden memories", leak=True)
+            if readable - shown:
+                missing = ", ".join(name for name in names if self.a[_slot(name)] in readable - shown)
+                self._judge(operation.id, who, f"memories are missing: {missing}", leak=False)
+            said = json.loads(answer.body)
+            if "length" in said and said["length"] != len(said["items"]):  # the attack may have added some of its own
+                self._judge(operation.id, who, "counts what is hidden", leak=True)
 
     async def _receipt(self, who: Who, role: str) -> None:
         receipt = Operation("get_receipt", "GET", "/v1/projects/{project}/receipts/{receipt_id}")

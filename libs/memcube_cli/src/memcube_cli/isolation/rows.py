@@ -7,6 +7,7 @@ differ in what governance, roles and names decide by.
 from __future__ import annotations
 
 import hashlib
+import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -124,6 +125,17 @@ MEMORIES: Final[Mapping[str, Mapping[str, Any]]] = {
 """Memories of every governance, by what is special about them."""
 
 
+CHAINS: Final[Mapping[str, tuple[str, str, list[str]]]] = {
+    "open": ("mia", "project", ["AGENT"]),
+    "of the members": ("ada", "project", ["MEMBER"]),
+    "of nobody else": ("bob", "project", []),
+    "private": ("mia", "private", ["AGENT", "MEMBER"]),
+    "of the owner": ("olga", "private", []),
+    "of a viewer": ("vic", "project", []),
+}
+"""Chains: who made them, who sees them, who changes them."""
+
+
 def _of_memories(pair: Pair, project: str) -> dict[str, list[Row]]:
     memories = [_memory(pair, project, name, **said) for name, said in MEMORIES.items()]
     by_name = dict(zip(MEMORIES, memories, strict=True))
@@ -171,6 +183,45 @@ def _of_memories(pair: Pair, project: str) -> dict[str, list[Row]]:
             }
             for id in (first, last)
         ],
+        "past_payloads": [
+            {
+                "project_id": project,
+                "memory_id": id,
+                "version": 1,
+                "storage_mode": "INLINE",
+                "content": "x",
+                "size_bytes": 1,
+                "token_count": 1,
+                "checksum": "\\x00",
+            }
+            for id in (first, last)
+        ],
+        "memory_versions": [
+            {
+                "project_id": project,
+                "memory_id": id,
+                "version": 1,
+                "label": "x",
+                "tags": [],
+                "metadata": {},
+                "governance": {},
+                "priority": "WARM",
+                "lifecycle": "NEW",
+                "by": "mia",
+                "at": _ago(),
+            }
+            for id in (first, last)
+        ],
+        "objects": [
+            {
+                "project_id": project,
+                "key": pair.hash(project, state),
+                "state": state,
+                "size_bytes": 1,
+                "since": _ago(days=9),
+            }
+            for state in ("arriving", "kept", "leaving")
+        ],
         "memory_text": [
             {
                 "project_id": project,
@@ -192,6 +243,44 @@ def _of_memories(pair: Pair, project: str) -> dict[str, list[Row]]:
                 "audience": memory["audience"],
             }
             for memory in found
+        ],
+        "memory_task_links": [
+            {
+                "project_id": project,
+                "task_id": "verify",
+                "memory_id": memory["id"],
+                "role": "READ",
+                "created_by": by,
+                "created_at": _ago(),
+            }
+            for memory, by in zip(memories, itertools.cycle(("mia", "bob", "vic", "olga", "key0")), strict=False)
+        ],
+        "chains": [
+            {
+                "project_id": project,
+                "id": pair.id(project, "chain", name),
+                "name": "x",
+                "description": None,
+                "visibility": visibility,
+                "write_roles": roles,
+                "version": 1,
+                "created_by": by,
+                "created_at": _ago(),
+                "updated_at": _ago(),
+            }
+            for name, (by, visibility, roles) in CHAINS.items()
+        ],
+        "chain_items": [
+            {
+                "project_id": project,
+                "chain_id": pair.id(project, "chain", name),
+                "memory_id": memory["id"],
+                "place": place,
+                "added_by": "mia",
+                "added_at": _ago(),
+            }
+            for name, held in (("open", memories), ("private", memories[:1]))
+            for place, memory in enumerate(held, 1)
         ],
         "memory_parents": [{"project_id": project, "parent_id": first, "child_id": last}],
         "memory_events": [
@@ -308,6 +397,46 @@ def _of_a_project(pair: Pair, project: str) -> dict[str, list[Row]]:
                 "accepted_at": _ago(),
             }
             for agent in ("ada", "mia", "vic", "somebody")
+        ],
+        "conversations": [
+            {
+                "project_id": project,
+                "id": pair.id(project, "conversation", agent),
+                "agent_id": agent,
+                "messages": [],
+                "said": {},
+                "state": "accepted",
+                "insight_ids": [],
+                "accepted_at": _ago(),
+            }
+            for agent in ("ada", "mia", "vic", "somebody")
+        ],
+        "insight_fingerprints": [
+            {
+                "project_id": project,
+                "fingerprint": f"\\x{pair.hash(project, 'fingerprint')}",
+                "insight_id": pair.id(project, "insight", "ada"),
+                "memory_id": pair.id(project, "memory", "open"),
+            }
+        ],
+        "insight_supports": [
+            {
+                "project_id": project,
+                "insight_id": pair.id(project, "insight", "ada"),
+                "principal": "mia",
+                "evidence_refs": [],
+                "at": _ago(),
+            }
+        ],
+        "recalls": [
+            {
+                "project_id": project,
+                "fingerprint": f"\\x{pair.hash(project, 'recall', str(hours))}",
+                "agent": "ada",
+                "memory_id": pair.id(project, "memory", "open"),
+                "at": _ago(hours=hours),
+            }
+            for hours in (0, 48)
         ],
         "idempotency_keys": [
             {

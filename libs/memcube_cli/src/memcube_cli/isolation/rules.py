@@ -110,6 +110,19 @@ def may_write(actor: Actor, memory: Row) -> bool:
     )
 
 
+def may_end(actor: Actor, memory: Row) -> bool:
+    """A memory is ended by privileged roles and by who made it, unless denied."""
+    if not own(actor, memory):
+        return False
+    if actor.privileged:
+        return True
+    return (
+        actor.role in {"MEMBER", "AGENT"}
+        and memory["created_by"] == actor.principal
+        and actor.principal not in memory["denied"]
+    )
+
+
 def follows(actor: Actor, change: Row) -> bool:
     """A change reaches who could read its memory then; a receipt its sender."""
     if not own(actor, change):
@@ -157,6 +170,10 @@ def _as(*principals: str) -> Allows:
 
 def _own_project(actor: Actor, row: Row) -> bool:
     return actor.project != "" and row["id"] == actor.project
+
+
+def _manages_project(actor: Actor, row: Row) -> bool:
+    return _own_project(actor, row) and actor.role in {"OWNER", "ADMIN"} and actor.account != ""
 
 
 def _in_a_project(actor: Actor, row: Row) -> bool:
@@ -220,6 +237,11 @@ def _forgettable(actor: Actor, row: Row) -> bool:
     return actor.principal == "room:gateway" and old
 
 
+def _recalled_long_ago(actor: Actor, row: Row) -> bool:
+    old = datetime.fromisoformat(row["at"]) < datetime.now(UTC) - timedelta(hours=24)
+    return actor.principal == "room:ingestion" and old
+
+
 def _own_key(actor: Actor, row: Row) -> bool:
     return own(actor, row) and row["principal"] == actor.principal
 
@@ -230,6 +252,39 @@ def _privileged_in_own(actor: Actor, row: Row) -> bool:
 
 def _writes_in_own(actor: Actor, row: Row) -> bool:
     return own(actor, row) and (actor.privileged or actor.role in {"MEMBER", "AGENT"})
+
+
+def _brings(actor: Actor, row: Row) -> bool:
+    return _writes_in_own(actor, row) and row["state"] == "arriving"
+
+
+def _brought(actor: Actor, row: Row) -> bool:
+    return own(actor, row) and row["state"] == "kept"
+
+
+def _links(actor: Actor, row: Row) -> bool:
+    return _writes_in_own(actor, row) and _by_itself(actor, row)
+
+
+def _reads_chain(actor: Actor, row: Row) -> bool:
+    """Its maker, every MEMBER and AGENT unless it is private, privileged roles always."""
+    if not own(actor, row):
+        return False
+    by_name = actor.principal == row["created_by"] and actor.role != "PUBLIC"
+    return actor.privileged or by_name or (row["visibility"] == "project" and actor.role in {"MEMBER", "AGENT"})
+
+
+def _changes_chain(actor: Actor, row: Row) -> bool:
+    by_role = row["visibility"] == "project" and actor.role in row["write_roles"]
+    return _writes_in_own(actor, row) and (actor.privileged or _by_itself(actor, row) or by_role)
+
+
+def _ends_chain(actor: Actor, row: Row) -> bool:
+    return _writes_in_own(actor, row) and (actor.privileged or _by_itself(actor, row))
+
+
+def _sweeps_away(actor: Actor, row: Row) -> bool:
+    return actor.principal == "room:lifecycle" and row["state"] == "leaving"
 
 
 def _sender(actor: Actor, row: Row) -> bool:
@@ -299,13 +354,14 @@ CLOSED: Final = rule()
 
 _OPERATOR: Final = _as("operator")
 _RELAY: Final = _as("room:relay")
+_SWEEP: Final = _as("room:lifecycle")
 _DISPATCH: Final = _as("room:ingestion", "room:embedding", "room:lifecycle")
 
 RULES: Final[Mapping[tuple[str, str], Rule]] = {
     # a request
-    ("projects", "memcube_user"): rule(_own_project),
+    ("projects", "memcube_user"): rule(_own_project, update=_manages_project),
     ("projects", "memcube_anon"): rule(_own_project),
-    ("memories", "memcube_user"): rule(may_read, insert=may_write_new, update=may_write, becomes=own),
+    ("memories", "memcube_user"): rule(may_read, insert=may_write_new, update=may_write, becomes=own, delete=may_end),
     ("memories", "memcube_anon"): rule(
         lambda actor, row: (
             own(actor, row) and row["visibility"] == "public" and actor.principal not in row["denied"] and is_alive(row)
@@ -314,13 +370,17 @@ RULES: Final[Mapping[tuple[str, str], Rule]] = {
     ("memory_payloads", "memcube_user"): rule(insert=_writes_in_own),
     ("memory_text", "memcube_user"): rule(insert=_writes_in_own),
     ("memory_events", "memcube_user"): rule(_privileged_in_own),
-    ("insights", "memcube_user"): rule(_sender, insert=_sender_writes),
+    ("objects", "memcube_user"): rule(_writes_in_own, insert=_brings, update=_brings, becomes=_brought),
+    ("chains", "memcube_user"): rule(_reads_chain, update=_changes_chain, becomes=own, delete=_ends_chain),
+    ("insights", "memcube_user"): rule(_sender, insert=_sender_writes, update=_sender_writes, becomes=own),
+    ("conversations", "memcube_user"): rule(_sender, insert=_sender_writes),
     ("idempotency_keys", "memcube_user"): rule(_own_key, insert=_own_key, update=_own_key),
     ("work_queue", "memcube_user"): rule(insert=own),
     ("changes", "memcube_user"): rule(follows),
     ("feed", "memcube_user"): rule(own),
     ("feed_heads", "memcube_user"): rule(own),
     ("embedding_models", "memcube_user"): rule(_in_a_project),
+    ("embedding_models", "memcube_anon"): rule(_in_a_project),
     ("members", "memcube_user"): rule(own, update=_manages_member, delete=_removes_member),
     ("invitations", "memcube_user"): rule(_managers_by_account, insert=_invites, delete=_withdraws),
     ("api_keys", "memcube_user"): rule(
@@ -350,9 +410,15 @@ RULES: Final[Mapping[tuple[str, str], Rule]] = {
     # owners of definer functions
     ("memories", "memcube_search"): rule(may_read),
     ("memory_text", "memcube_search"): rule(always),  # so that `@@` keeps its index: its functions name the project
+    ("memory_task_links", "memcube_search"): rule(own, insert=_links, delete=_writes_in_own),
+    ("chains", "memcube_search"): rule(_reads_chain, insert=_links, update=_changes_chain, becomes=own),
     ("changes", "memcube_feed"): rule(insert=_own_or_outside),
+    ("memories", "memcube_feed"): rule(_own_or_outside),
+    ("chain_items", "memcube_feed"): rule(_own_or_outside),
     ("memory_events", "memcube_feed"): rule(insert=_own_or_outside),
     ("work_queue", "memcube_dispatch"): rule(_DISPATCH, update=_DISPATCH),
+    ("recalls", "memcube_dispatch"): rule(_recalled_long_ago, delete=_recalled_long_ago),
+    ("objects", "memcube_dispatch"): rule(_SWEEP, update=_SWEEP, delete=_sweeps_away),
     ("project_events", "memcube_governor"): rule(insert=_own_or_outside),
     ("projects", "memcube_governor"): rule(_own_project_or_outside),
     # across projects, under a name of their own
@@ -363,7 +429,7 @@ RULES: Final[Mapping[tuple[str, str], Rule]] = {
     ("parked", "memcube_operator"): rule(_OPERATOR, delete=_OPERATOR),
     ("insights", "memcube_operator"): rule(_OPERATOR, update=_OPERATOR),
     ("work_queue", "memcube_operator"): rule(_OPERATOR, insert=_OPERATOR),
-    ("projects", "memcube_operator"): rule(_OPERATOR, insert=_OPERATOR),
+    ("projects", "memcube_operator"): rule(_OPERATOR, insert=_OPERATOR, update=_OPERATOR),
     ("accounts", "memcube_operator"): rule(_OPERATOR, insert=_OPERATOR),
     ("members", "memcube_operator"): rule(_OPERATOR, insert=_OPERATOR),
     ("invitations", "memcube_operator"): rule(_OPERATOR),

@@ -215,6 +215,10 @@ async def _fill(tenant: Tenant, http: httpx.AsyncClient, admin: Connection) -> N
         tenant.slots[f"memory {name}"] = result["memory_id"]
         tenant.canaries.add(result["memory_id"])
         tenant.memories[name] = _judged(tenant, name, one)
+    await _link(tenant, http, service, [tenant.slots[f"memory {name}"] for name in names])
+    paged = await http.post(f"{base}/memories/query", json={"order_by": "label", "limit": 1}, headers=service)
+    _expect(paged, 200, "list memories")
+    tenant.slots["cursor"] = paged.json()["next_cursor"]
     owner = {"authorization": tenant.who["OWNER token"].authorization or ""}
     for role in ("MEMBER", "AGENT", "OWNER"):
         sender = {"authorization": tenant.who[f"{role} token"].authorization or ""}
@@ -244,6 +248,21 @@ async def _fill(tenant: Tenant, http: httpx.AsyncClient, admin: Connection) -> N
             tenant.slug, tenant["memory quarantined"],
         )  # fmt: skip
     tenant.memories["quarantined"] = {**tenant.memories["quarantined"], "trust": "quarantined"}
+
+
+async def _link(tenant: Tenant, http: httpx.AsyncClient, service: Mapping[str, str], memories: list[str]) -> None:
+    """A task that read all the memories, a chain of all of them, and an empty one."""
+    base = f"/v1/projects/{tenant.slug}"
+    tenant.slots["task"] = tenant.canary("task")
+    body: dict[str, Any] = {"memory_ids": memories}
+    answer = await http.post(f"{base}/tasks/{tenant['task']}/memories", json=body, headers=service)
+    _expect(answer, 200, "link memories to a task")
+    for slot, ids in (("chain", memories), ("empty chain", [])):
+        body = {"name": tenant.canary("chain"), "description": tenant.canary("about"), "memory_ids": ids}
+        answer = await http.post(f"{base}/chains", json=body, headers=service)
+        _expect(answer, 201, "make a chain")
+        tenant.slots[slot] = answer.json()["id"]
+        tenant.canaries.add(answer.json()["id"])
 
 
 def _imported(tenant: Tenant, name: str) -> dict[str, Any]:

@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 from memcube_common.bus.accounts import ISSUER_VARIABLE, STATIC_USERS, accounts_configuration, password_variable
+from memcube_common.language.settings import LanguageSettings
 from memcube_common.provision import ROOMS
 
 ROOT = Path(__file__).parents[2]
@@ -52,7 +53,32 @@ def test_only_the_gateway_is_published_and_only_on_loopback() -> None:
 
     assert published == {"gateway": ["127.0.0.1:${MEMCUBE_PORT:-8080}:8080"]}
     assert compose()["networks"]["inside"] == {"internal": True}
-    assert {name for name, s in services().items() if "outside" in s["networks"]} == {"gateway", "embedding"}
+    assert {name for name, s in services().items() if "outside" in s["networks"]} == {
+        "gateway",
+        "ingestion",
+        "embedding",
+        "lifecycle",
+    }
+
+
+def test_the_rooms_that_work_with_objects_share_them_and_no_other_room_is_told_their_secrets() -> None:
+    told = {name: service.get("environment", {}) for name, service in services().items()}
+    sharing = {name for name, environment in told.items() if "S3_SECRET_KEY" in environment}
+
+    assert sharing == {"gateway", "lifecycle"}
+    for name in sharing:
+        assert services()[name]["volumes"] == [f"objects:{told[name]['MEMCUBE_OBJECTS_DIR']}"]
+        assert told[name]["S3_SECRET_KEY"] is None  # handed on from the environment, without a default
+
+
+@pytest.mark.parametrize("room", ["gateway", "ingestion"])
+def test_a_room_that_may_ask_a_language_model_is_told_which_one_and_where(room: str) -> None:
+    told = services()[room]["environment"]
+    known = LanguageSettings.model_fields
+
+    assert told["OPENAI_API_KEY"] == "${OPENAI_API_KEY:-}"
+    assert told["MEMCUBE_LLM_BASE_URL"] == f"${{MEMCUBE_LLM_BASE_URL:-{known['llm_base_url'].default}}}"
+    assert told["MEMCUBE_LLM_MODEL"] == f"${{MEMCUBE_LLM_MODEL:-{known['llm_model'].default}}}"
 
 
 @pytest.mark.parametrize("name", [*ROOMS, "provision"])

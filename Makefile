@@ -10,10 +10,10 @@ PY = $(BIN)/python
 INSTALLED = .venv/.installed
 PIP = $(PY) -m pip --disable-pip-version-check install --quiet --no-deps
 
-.PHONY: help up down status demo check test faults bench format lock clean
+.PHONY: help up down status demo check test faults conformance bench format lock clean
 
 help: ## list every verb
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' Makefile
 
 up: $(INSTALLED) ## start everything and print how to use it (DETACH=1 returns when it is ready)
 	@if [ -n "$(DETACH)" ]; then exec $(PY) -m memcube_cli up --detach; else exec $(PY) -m memcube_cli up; fi
@@ -39,6 +39,10 @@ test: check ## exactly what CI runs: check, then every test but the long ones
 
 faults: $(INSTALLED) ## kill and cut things under load, and count what was lost
 	$(PY) -m pytest tests/faults
+
+conformance: $(INSTALLED) ## 5,000 generated requests against the OpenAPI document, 2,000 random steps against a plain model
+	MEMCUBE_CONFORMANCE_CASES=5000 MEMCUBE_MODEL_STEPS=2000 $(PY) -m pytest \
+		tests/integration/gateway/test_conformance.py tests/integration/gateway/test_book_model.py
 
 bench: $(INSTALLED) ## measure, and write docs/performance.md
 	$(PY) -m benchmarks

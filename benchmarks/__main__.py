@@ -20,6 +20,7 @@ from benchmarks import (
     accept_http,
     add_one,
     auth,
+    book,
     embed,
     idle,
     machine,
@@ -37,6 +38,7 @@ BENCHMARKS: Final[Mapping[str, ModuleType]] = {
     "idle": idle,  # first: it wants a stack that has done nothing yet
     "accept_http": accept_http,
     "add_one": add_one,
+    "book": book,
     "store_nats": store_nats,
     "embed": embed,
     "searchable": searchable,

@@ -76,9 +76,7 @@ async def _turn(database: Database, project: HouseProject, made: Corpus, many: i
     for vector, note in list(zip(made.questions, made.notes, strict=False))[:many]:
         asked = Question(
             text=note.question,
-            tags=(),
             limit=LIMIT,
-            as_of=None,
             vector=QuestionVector(1, len(vector), halfvec(vector)),
         )
         started = time.perf_counter()

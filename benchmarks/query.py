@@ -28,7 +28,7 @@ from benchmarks.corpus import Corpus, Matrix, corpus, fill, tidy
 from benchmarks.figures import Figure, least, most, percentile
 from benchmarks.stage import Driven, Options, Stage, drive
 from benchmarks.wire import Wire
-from memcube_common.search.domain import RANKED_MAX, Question, QuestionVector, exact_max, rerank_size
+from memcube_common.search.domain import RANKED_MAX, Filters, Question, QuestionVector, exact_max, rerank_size
 from memcube_common.search.store import QUERIES, Sizes, search
 from memcube_common.security.principal import Principal
 from memcube_common.testing.servers import HouseProject
@@ -178,7 +178,7 @@ async def _inside(stage: Stage, project: HouseProject, made: Corpus, questions: 
     async with stage.database("gateway") as database:
         for vector, question in [*zip(made.questions, questions, strict=True)] * 2:
             value = QuestionVector(1, len(vector), halfvec(vector))
-            asked = Question(text=question, tags=(), limit=LIMIT, as_of=None, vector=value)
+            asked = Question(text=question, limit=LIMIT, vector=value)
             started = time.perf_counter()
             async with database.transaction(reader) as tx:
                 await search(tx, project=project.slug, question=asked, sizes=sizes)
@@ -192,7 +192,7 @@ async def _raw(stage: Stage, project: HouseProject, made: Corpus, questions: Seq
     async with stage.admin(project) as connection:
         await register_vector(connection)
         await connection.execute("set plan_cache_mode = force_custom_plan; set app.role = 'SERVICE'")
-        candidates = Question(text="", tags=(), limit=LIMIT, as_of=None, vector=None).candidates
+        candidates = Question(text="", limit=LIMIT, vector=None).candidates
         for vector, question in [*zip(made.questions, questions, strict=True)] * 2:
             value = halfvec(vector)
             started = time.perf_counter()
@@ -201,7 +201,7 @@ async def _raw(stage: Stage, project: HouseProject, made: Corpus, questions: Seq
             asked: tuple[Any, ...] = (project.slug, question, [], RANKED_MAX, candidates, value, 1, False, most, rough)
             rows = await connection.fetch(QUERIES["by_both"].sql, *asked)
             best = [row["memory_id"] for row in rows]
-            await connection.fetch(QUERIES["read_found"].sql, project.slug, best, None, LIMIT)
+            await connection.fetch(QUERIES["read_found"].sql, project.slug, best, LIMIT, False, *Filters().values())
             times.append((time.perf_counter() - started) * 1000)
     return times[len(questions) :]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from dataclasses import asdict, dataclass
@@ -39,6 +40,9 @@ from memcube_embedding.embedders.validation import unit_vector
 from memcube_embedding.jobs import embed_due
 from memcube_embedding.room import Room as EmbeddingRoom
 from memcube_embedding.settings import EmbeddingSettings
+from memcube_gateway.patience import Patience
+from memcube_gateway.store import Intent
+from memcube_gateway.together import Making
 from memcube_ingestion.handlers import on_insights_submitted
 from memcube_ingestion.room import Room as IngestionRoom
 from memcube_ingestion.room import open_room as open_ingestion
@@ -163,6 +167,46 @@ async def test_asking_for_a_receipt(client: httpx.AsyncClient, counted_gateway: 
     hold_against_baseline("one_receipt", measured)
 
 
+async def test_making_one_memory(client: httpx.AsyncClient, counted_gateway: RunningGateway, meter: Meter) -> None:
+    async def make() -> None:
+        answer = await client.post(
+            "memories", json={"content": "The cache is warmed first."}, headers={"Idempotency-Key": str(new_id())}
+        )
+        assert answer.status_code == 201
+
+    measured = await meter.measure(make, messages=sent_by(counted_gateway.room.bus))
+    hold_against_baseline("make_one_memory", measured)
+
+
+async def test_making_64_memories_that_wait_together(
+    counted_gateway: RunningGateway, project: HouseProject, meter: Meter
+) -> None:
+    """Sixty-four requests of one principal that meet share one transaction."""
+    gathering = counted_gateway.room.making
+    principal = Principal.user(project.slug, "counter", "SERVICE")
+
+    async def make() -> None:
+        asked = [
+            gathering.ask(principal, Patience(5), Making(memory(number), Intent("make", str(new_id()), b"x", None)))
+            for number in range(64)
+        ]
+        answers = await asyncio.gather(*asked)
+        assert {answer.status for answer in answers} == {201}
+
+    measured = await meter.measure(make, messages=sent_by(counted_gateway.room.bus))
+    hold_against_baseline("make_64_at_once", measured)
+
+
+async def test_reading_one_memory(client: httpx.AsyncClient, counted_gateway: RunningGateway, meter: Meter) -> None:
+    made = (await client.post("memories", json={"content": "The cache is warmed first."})).json()["id"]
+
+    async def read() -> None:
+        assert (await client.get(f"memories/{made}")).status_code == 200
+
+    measured = await meter.measure(read, messages=sent_by(counted_gateway.room.bus))
+    hold_against_baseline("read_one_memory", measured)
+
+
 async def test_one_hybrid_query(
     client: httpx.AsyncClient,
     counted_gateway: RunningGateway,
@@ -256,10 +300,11 @@ async def test_embedding_64_memories(database: HouseDatabase, project: HouseProj
 
 
 def insight(number: int) -> dict[str, object]:
-    """An insight of a usual length with a fresh id; its words depend on `number` alone."""
-    build = number % 7
-    text = f"The release pipeline broke in step {number} because the cache of build {build} was cold; warm it first."
-    return {"id": str(new_id()), "insight": text, "tags": ["pipeline", f"build-{build}"]}
+    """An insight of a usual length with a fresh id, said in words that nobody said before."""
+    build, identity = number % 7, new_id()
+    run = identity.hex[-12:]
+    text = f"The release pipeline broke in step {number} of {run}: the cache of build {build} was cold; warm it first."
+    return {"id": str(identity), "insight": text, "tags": ["pipeline", f"build-{build}"]}
 
 
 async def fill(database: HouseDatabase, project: HouseProject, count: int, *, generation: int | None = None) -> None:

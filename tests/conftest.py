@@ -11,6 +11,7 @@ from tests.fakes.embedding_room import FakeEmbeddingRoom
 from tests.fakes.house_work import HouseWork
 from tests.fakes.running_gateway import RunningGateway, running_gateway
 
+from memcube_common.testing.s3 import S3Server, s3_server
 from memcube_common.testing.servers import (
     HouseDatabase,
     HouseProject,
@@ -26,6 +27,13 @@ async def servers(tmp_path_factory: pytest.TempPathFactory) -> AsyncGenerator[Se
     """Postgres and NATS, started once for all tests that ask."""
     async with open_servers(tmp_path_factory.mktemp("servers")) as servers:
         yield servers
+
+
+@pytest_asyncio.fixture(scope="session")
+async def s3(tmp_path_factory: pytest.TempPathFactory) -> AsyncGenerator[S3Server]:
+    """A real S3 server, started once for all tests that ask."""
+    async with s3_server(tmp_path_factory.mktemp("s3")) as server:
+        yield server
 
 
 @pytest_asyncio.fixture(scope="session")

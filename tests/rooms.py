@@ -6,6 +6,7 @@ import contextlib
 import functools
 from collections.abc import AsyncGenerator
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import asyncpg
@@ -38,7 +39,7 @@ from memcube_ingestion.settings import IngestionSettings
 
 @contextlib.asynccontextmanager
 async def ingestion_room(
-    house: HouseDatabase, *, statement_timeout: float = 10.0, batch_size: int = 500
+    house: HouseDatabase, *, statement_timeout: float = 10.0, batch_size: int = 500, **more: Any
 ) -> AsyncGenerator[IngestionRoom]:
     """The ingestion room, opened as its process opens it."""
     settings = IngestionSettings(
@@ -46,6 +47,7 @@ async def ingestion_room(
         nats_url=SecretStr(house.nats_url),
         statement_timeout=statement_timeout,
         batch_size=batch_size,
+        **more,
     )
     async with open_ingestion_room(settings) as room:
         yield room
@@ -152,7 +154,14 @@ def submitted(text: str, **fields: object) -> InsightSubmitted:
     return InsightSubmitted.model_validate({"id": new_id(), "insight": text, **fields})
 
 
-def an_insight(text: str, *, agent: str = "tester", tags: tuple[str, ...] = (), metadata: str = "{}") -> Insight:
+def an_insight(
+    text: str,
+    *,
+    agent: str = "tester",
+    tags: tuple[str, ...] = (),
+    metadata: str = "{}",
+    governance: str = DEFAULT_GOVERNANCE,
+) -> Insight:
     """An insight as the store takes it."""
     return Insight(
         id=new_id(),
@@ -163,6 +172,6 @@ def an_insight(text: str, *, agent: str = "tester", tags: tuple[str, ...] = (), 
         evidence_refs=(),
         sentiment=None,
         priority="WARM",
-        governance=DEFAULT_GOVERNANCE,
+        governance=governance,
         metadata=metadata,
     )

@@ -117,18 +117,18 @@ async def told(psql: Psql, project: str) -> list[tuple[str, str | None]]:
 
 
 async def found_by_words(gateway: Database, project: str, text: str) -> set[UUID]:
-    return await found(gateway, project, Question(text=text, tags=(), limit=10, as_of=None, vector=None))
+    return await found(gateway, project, Question(text=text, limit=10, vector=None))
 
 
 async def found_by_meaning(gateway: Database, room: Room, project: str, text: str) -> set[UUID]:
     [value] = await FakeEmbedder().embed([text])
     vector = QuestionVector(generation=room.generation, dimensions=len(value), value=HalfVector(value))
-    return await found(gateway, project, Question(text=None, tags=(), limit=1, as_of=None, vector=vector))
+    return await found(gateway, project, Question(text=None, limit=1, vector=vector))
 
 
 async def found(gateway: Database, project: str, question: Question) -> set[UUID]:
     async with gateway.transaction(Principal.user(project, "reader", "MEMBER")) as tx:
-        return {one.fields["id"] for one in await search(tx, project=project, question=question, sizes=Sizes())}
+        return {one.fields["id"] for one in (await search(tx, project=project, question=question, sizes=Sizes())).found}
 
 
 async def due_now(psql: Psql) -> None:

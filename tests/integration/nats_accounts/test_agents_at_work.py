@@ -58,12 +58,15 @@ async def test_two_agents_of_two_projects_each_do_their_own_work(house: House) -
         changed, changed_too = await first(one_follows, 1), await first(other_follows, 1)
         found = await one.query("cache", mode="keyword")
         found_too = await other.query(tags=["deploy"])
+        bare = await one.query(tags_any=["deploy", "none"], fields=["label"], count=True, limit=1)
 
     assert (sent.sequence, sent.duplicate, again.duplicate) == (0, False, True)
     assert (heard.receipt_id, heard_too.receipt_id) == (sent.id, also.id)
     assert (heard.type, heard.agent) == ("receipt.v1.stored", "builder")
     assert (changed[0].memory_id, changed_too[0].memory_id) == (heard.memory_id, heard_too.memory_id)
     assert [memory.content for memory in found] == ["Our cache must be warmed."]
+    assert [(memory.label, memory.content) for memory in bare] == [("Our cache must be warmed.", None)]
+    assert (bare.total, bare.next_cursor) == (1, None)
     assert [(memory.content, memory.created_by) for memory in found_too] == [("Their cache stays cold.", "builder")]
 
 

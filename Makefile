@@ -34,11 +34,14 @@ check: $(INSTALLED) ## format, lint, types, walls and generated files, without c
 	$(BIN)/lint-imports
 	$(PY) docs/generate.py --check
 
-test: check ## exactly what CI runs: check, then every test but the long ones
-	$(PY) -m pytest
+test: check ## exactly what CI runs: check, then every test but the long ones (those that need no server beside the others)
+	@told=$$(mktemp); $(PY) -m pytest tests/unit tests/contract >"$$told" 2>&1 & pid=$$!; \
+	$(PY) -m pytest tests/integration tests/security tests/e2e; served=$$?; \
+	wait $$pid; alone=$$?; cat "$$told"; rm -f "$$told"; [ $$served -eq 0 ] && [ $$alone -eq 0 ]
 
 faults: $(INSTALLED) ## kill and cut things under load, and count what was lost
-	$(PY) -m pytest tests/faults
+	MEMCUBE_LONG=1 MEMCUBE_TENANT_REQUESTS=10000 $(PY) -m pytest \
+		tests/faults tests/security/test_tenants_under_load.py tests/e2e/test_verify_isolation.py
 
 conformance: $(INSTALLED) ## 5,000 generated requests against the OpenAPI document, 2,000 random steps against a plain model
 	MEMCUBE_CONFORMANCE_CASES=5000 MEMCUBE_MODEL_STEPS=2000 $(PY) -m pytest \

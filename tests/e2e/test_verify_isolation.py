@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import signal
 from collections.abc import AsyncGenerator
 from pathlib import Path
@@ -89,12 +90,16 @@ async def test_a_running_stack_keeps_tenants_apart(stack: RunningStack) -> None:
 
 
 async def test_a_weakened_policy_is_named(stack: RunningStack) -> None:
+    """On the database's road; `make faults` takes the HTTP road too."""
+    seen = {"database": {"select memories"}, "http": {"get_memory", "query_memories"}}
+    roads = list(seen) if os.environ.get("MEMCUBE_LONG") else ["database"]
     async with administrator(stack) as connection:
         only_the_project = "project_id = current_setting('app.project_id', true)"
         async with weakened(connection, "reader_select", "memories", only_the_project):
-            code, report = await verify(stack, "--roads", "database,http")
+            code, report = await verify(stack, "--roads", ",".join(roads))
         assert code == 1
-        assert {"select memories", "get_memory", "query_memories"} <= {leak["operation"] for leak in report["leaks"]}
+        named = {leak["operation"] for leak in report["leaks"]}
+        assert all(seen[road] <= named for road in roads)
         code, report = await verify(stack, "--roads", "database")
         assert (code, report["leaks"], report["broken_controls"]) == (0, [], [])
 

@@ -31,7 +31,8 @@ from memcube_common.security.principal import Principal
 from memcube_common.testing.servers import HouseDatabase
 
 TENANTS: Final = 50
-REQUESTS: Final = 10_000
+REQUESTS: Final = int(os.environ.get("MEMCUBE_TENANT_REQUESTS", "4000"))
+"""How many requests the tenants make; `make faults` makes 10,000."""
 CONNECTIONS: Final = 4
 CANCELLED: Final = 0.05
 LEFT_BEHIND: Final = """

@@ -121,7 +121,7 @@ async def _ask(wires: Sequence[Wire], bodies: Sequence[bytes]) -> Asked:
         async def ask(body: bytes) -> None:
             answer = await wire.post("memories/query", body)
             # Not parsed as a whole: reading ten memories would cost the generator as much as asking for them.
-            took.append(float(answer.rpartition(b'"took_ms":')[2].rstrip(b"}")))
+            took.append(float(answer.rpartition(b'"took_ms":')[2].partition(b",")[0].rstrip(b"}")))
 
         return ask
 

@@ -17,7 +17,7 @@ from tests.integration.gateway.book_model import Book
 
 from memcube_common.testing.servers import HouseDatabase, HouseProject
 
-STEPS = int(os.environ.get("MEMCUBE_MODEL_STEPS", "150"))
+STEPS = int(os.environ.get("MEMCUBE_MODEL_STEPS", "300"))
 """How many requests are made at least; `make conformance` makes 2,000."""
 
 

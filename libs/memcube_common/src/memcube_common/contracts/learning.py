@@ -27,7 +27,6 @@ from memcube_common.ids import AgentName, Uuid7
 
 MAX_MESSAGES = 200
 CONVERSATION_MAX_BYTES = 1024 * 1024
-MAX_PAGE = 200
 
 InsightState = Literal["accepted", "stored", "parked"]
 How = Literal["extracted", "as_they_are", "given"]

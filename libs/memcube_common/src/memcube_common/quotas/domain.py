@@ -36,9 +36,3 @@ def of_memories(contents: Iterable[str]) -> Need:
     """What keeping memories with these texts takes; bytes are those of their UTF-8."""
     sizes = [len(content.encode()) for content in contents]
     return {"memories": len(sizes), "bytes": sum(sizes)}
-
-
-def of_insights(contents: Iterable[str]) -> Need:
-    """What insights with these texts take, the memories they become included."""
-    memories = of_memories(contents)
-    return {"insights_per_day": memories["memories"], **memories}

@@ -34,10 +34,8 @@ check: $(INSTALLED) ## format, lint, types, walls and generated files, without c
 	$(BIN)/lint-imports
 	$(PY) docs/generate.py --check
 
-test: check ## exactly what CI runs: check, then every test but the long ones (those that need no server beside the others)
-	@told=$$(mktemp); $(PY) -m pytest tests/unit tests/contract >"$$told" 2>&1 & pid=$$!; \
-	$(PY) -m pytest tests/integration tests/security tests/e2e; served=$$?; \
-	wait $$pid; alone=$$?; cat "$$told"; rm -f "$$told"; [ $$served -eq 0 ] && [ $$alone -eq 0 ]
+test: check ## exactly what CI runs: check, then every test but the long ones, two at a time
+	$(PY) -m pytest -n 2 --dist loadgroup --no-loadscope-reorder
 
 faults: $(INSTALLED) ## kill and cut things under load, and count what was lost
 	MEMCUBE_LONG=1 MEMCUBE_TENANT_REQUESTS=10000 $(PY) -m pytest \

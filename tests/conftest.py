@@ -10,6 +10,9 @@ import pytest_asyncio
 from tests.fakes.embedding_room import FakeEmbeddingRoom
 from tests.fakes.house_work import HouseWork
 from tests.fakes.running_gateway import RunningGateway, running_gateway
+from tests.workers import WholeModules, keep_together
+from xdist.remote import Producer
+from xdist.scheduler import Scheduling
 
 from memcube_common.testing.s3 import S3Server, s3_server
 from memcube_common.testing.servers import (
@@ -20,6 +23,18 @@ from memcube_common.testing.servers import (
     open_servers,
     provisioned_template,
 )
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> Scheduling:
+    """With `-n`: modules stay whole, and those that share dear servers stay together."""
+    return WholeModules(config, log)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Tell the scheduler of the workers who shares what."""
+    if hasattr(config, "workerinput"):
+        keep_together(items)
 
 
 @pytest_asyncio.fixture(scope="session")

@@ -12,6 +12,7 @@ from typing import Any
 
 import asyncpg
 import nats
+import pytest
 from tests.e2e.running_stack import RunningStack, eventually
 
 from memcube_common.db.pool import Row
@@ -71,11 +72,12 @@ async def left_of_it(stack: RunningStack, connection: asyncpg.Connection[Row]) -
 
 
 async def verify(stack: RunningStack, *words: str) -> tuple[int, dict[str, Any]]:
-    said = await stack.memcube("verify", "isolation", "--json", *words, within=180)
+    said = await stack.memcube("verify", "isolation", "--json", *words, within=220)
     assert said.code in {0, 1}, said
     return said.code, json.loads(said.out)
 
 
+@pytest.mark.timeout(300)
 async def test_a_running_stack_keeps_tenants_apart(stack: RunningStack) -> None:
     code, report = await verify(stack)
     assert report["leaks"] == []

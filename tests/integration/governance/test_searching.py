@@ -16,9 +16,10 @@ from memcube_common.db import Statement, Transaction
 from memcube_common.ids import new_id
 from memcube_common.memories.domain import NewMemory
 from memcube_common.memories.store import NewVector, insert_memories, register_model, save_vectors
-from memcube_common.search import store as search_store
+from memcube_common.search import listings
 from memcube_common.search.domain import Filters, Listing, Question, QuestionVector
-from memcube_common.search.store import Found, Sizes, list_memories, search
+from memcube_common.search.store import Found, list_memories, search
+from memcube_common.search.tiers import Sizes
 from memcube_common.security.principal import Principal
 
 HIDDEN = 1_500
@@ -140,7 +141,7 @@ async def test_a_search_that_looks_again_leaves_one_mark_for_each_memory_it_show
         list(shown),
         DEFAULT_GOVERNANCE,
     )
-    monkeypatch.setattr(search_store, "FEW_MAX", 10)
+    monkeypatch.setattr(listings, "FEW_MAX", 10)
     question = Question(text=TEXT, limit=len(shown), vector=vector)
     for marks in (1, 2):
         async with ruled.gateway.transaction(ruled.principal("bo", "AGENT")) as tx:

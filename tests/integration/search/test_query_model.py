@@ -23,10 +23,12 @@ from memcube_common.db import Database
 from memcube_common.ids import derive_external
 from memcube_common.memories.domain import NewMemory
 from memcube_common.memories.store import NewVector, insert_memories, read_texts, register_model, save_vectors
-from memcube_common.search import store
+from memcube_common.search import candidates, listings, store
 from memcube_common.search.cursors import after_marks, after_place, read_marks, read_place
 from memcube_common.search.domain import QuestionVector, mark
-from memcube_common.search.store import Sizes, count_listed, count_ranked, list_memories, list_ranked, search
+from memcube_common.search.store import count_listed, count_ranked, list_memories, list_ranked, search
+from memcube_common.search.tiers import Sizes
+from memcube_common.search.vectors import direction
 from memcube_common.security.principal import Principal
 from memcube_common.testing.servers import HouseDatabase
 from memcube_gateway import asking
@@ -109,7 +111,7 @@ class Book:
         asked = asking.query_digest(self.project, query)
         vector = None
         if query.embedding is not None:
-            vector = QuestionVector(self.generation, DIMENSIONS, asking.direction(query.embedding))
+            vector = QuestionVector(self.generation, DIMENSIONS, direction(query.embedding))
         is_listed = query.text is None and query.embedding is None
         found: list[Any] = []
         total, cursor = None, None
@@ -361,9 +363,10 @@ async def test_what_is_found_is_what_the_model_finds(
     query = MemoryQuery.model_validate(asked)
     who = Principal.user(book.project, reader[0], cast("Any", reader[1]))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(store, "WALKED_MAX", budget)
+        patch.setattr(listings, "WALKED_MAX", budget)
+        patch.setattr(listings, "FEW_MAX", few)
         patch.setattr(store, "FEW_MAX", few)
-        patch.setattr(store, "FITTING_MAX", few)
+        patch.setattr(candidates, "FITTING_MAX", few)
         found, total = await book.pages(query, who)
     ids, model = [one.fields["id"] for one in found], expected(book, query, who)
     if query.order_by is not None or (query.text is None and query.embedding is None):

@@ -22,7 +22,9 @@ from memcube_common.db import Database, Statement, Transaction
 from memcube_common.memories import store as memories
 from memcube_common.memories.domain import NewMemory
 from memcube_common.search.domain import Filters, Question, QuestionVector
-from memcube_common.search.store import QUERIES, Found, Sizes, search
+from memcube_common.search.listings import QUERIES
+from memcube_common.search.store import Found, search
+from memcube_common.search.tiers import Sizes
 from memcube_common.security.principal import Principal
 from memcube_common.testing.servers import HouseDatabase, HouseProject
 
@@ -224,7 +226,9 @@ def relations(ran: list[dict[str, Any]], table: str) -> set[str]:
 async def test_bits_are_read_out_of_the_index_of_one_partition(big: Big, plan: Any) -> None:
     vector = HalfVector(big.vectors[big.kept[0].id])
 
-    ran = await plan(QUERIES["by_both"], big.slug, None, ["rare"], 1, 100, vector, big.generation, False, 1, 400)
+    ran = await plan(
+        QUERIES["by_both"], big.slug, None, "", ["rare"], 1, 100, vector, big.generation, False, 1, 400, 60
+    )
 
     assert "Index Only Scan" in {node["Node Type"] for node in ran if "memory_vectors_p" in node.get("Index Name", "")}
     assert len(relations(ran, "memory_vectors")) == 1

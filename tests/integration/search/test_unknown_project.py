@@ -23,7 +23,7 @@ from memcube_common.insights.store import insert_insights
 from memcube_common.memories.store import QUERIES as MEMORIES
 from memcube_common.memories.store import NewVector, insert_memories, register_model, save_vectors
 from memcube_common.search.domain import Filters
-from memcube_common.search.store import QUERIES as SEARCH
+from memcube_common.search.listings import QUERIES as SEARCH
 from memcube_common.security.principal import Principal
 from memcube_common.testing.servers import HouseDatabase, HouseProject
 
@@ -115,9 +115,22 @@ async def test_a_search_compares_each_vector_once_in_a_project_the_statistics_do
 ) -> None:
     _, generation = await _fill(database, {project.slug: MANY})
     question = HalfVector(np.ones(DIMENSIONS, np.float32))
-    arguments: tuple[Any, ...] = (project.slug, "fact number", [], 3000, 100, question, generation, False, 1, 200)
+    arguments: tuple[Any, ...] = (
+        project.slug,
+        "fact number",
+        "",
+        [],
+        3000,
+        100,
+        question,
+        generation,
+        False,
+        1,
+        200,
+        60,
+    )
     plans = await _ran(database, project.slug, SEARCH["by_both"], arguments)
-    assert sum(map(_rows_read, plans)) <= 4 * MANY
+    assert sum(map(_rows_read, plans)) <= 6 * MANY
 
 
 async def _ran(

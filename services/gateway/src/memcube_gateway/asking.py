@@ -6,9 +6,7 @@ import hashlib
 from collections.abc import Sequence
 from typing import TypeVar
 
-import numpy as np
 import orjson
-from pgvector import HalfVector
 
 from memcube_common.contracts.api import MemoryQuery
 from memcube_common.search.cursors import DIGEST
@@ -29,6 +27,8 @@ def question(query: MemoryQuery, vector: QuestionVector | None, seen: frozenset[
         filters=filters(query),
         floor=query.similarity_threshold,
         seen=seen,
+        now=query.as_of,
+        without=frozenset(query.without),
     )
 
 
@@ -68,14 +68,7 @@ def _tuple(values: Sequence[T] | None) -> tuple[T, ...] | None:
     return None if values is None else tuple(values)
 
 
-def direction(numbers: Sequence[float]) -> HalfVector:
-    """The vector of length 1 that points the same way, whatever the size of the numbers; not all may be zero."""
-    given = np.asarray(numbers, dtype=np.float64)
-    given = given / np.abs(given).max()
-    return HalfVector((given / np.linalg.norm(given)).astype(np.float32))
-
-
 def query_digest(project: str, query: MemoryQuery) -> bytes:
     """What tells one query from another where they are paged: 16 bytes of all that decides about the order."""
-    asked = query.model_dump_json(exclude={"cursor", "limit", "count", "fields"}, exclude_defaults=True)
+    asked = query.model_dump_json(exclude={"cursor", "limit", "count", "fields", "explain"}, exclude_defaults=True)
     return hashlib.blake2b(f"{project}\n{asked}".encode(), digest_size=DIGEST).digest()

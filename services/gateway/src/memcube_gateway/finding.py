@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final, Literal, assert_never
 
 from pydantic import TypeAdapter
@@ -30,10 +30,12 @@ from memcube_common.search.store import (
     list_ranked,
     search,
 )
-from memcube_gateway import asking
+from memcube_common.search.vectors import direction
+from memcube_gateway import asking, reranking
 
 if TYPE_CHECKING:
     from memcube_common.db import Transaction
+    from memcube_common.rerank.protocol import Reranker
     from memcube_common.security.principal import Principal
     from memcube_common.security.signing import Signer
     from memcube_gateway.patience import Patience
@@ -61,19 +63,25 @@ async def find(query: MemoryQuery, room: Room, principal: Principal, patience: P
     """A page of the memories that `principal` may read: with `text` or `embedding` the best, else a listing.
 
     Where the question cannot get a vector in time, a hybrid search is made by words only and `degraded` says so; a
-    semantic one, or one with a threshold, raises TryAgain. Raises Invalid for an embedding of a length no vectors have,
+    semantic one, or one with a threshold, raises TryAgain. Where the house has a reranker, the first page of a hybrid
+    search is in its order; `degraded` says where it was away, and the order is the one without it. Raises Invalid for an embedding of a length no vectors have,
     and for a cursor of another query; TryAgain where Postgres is away. With `fields` the answer is a PartialAnswer.
     """
     started = time.perf_counter()
     signer = room.signer("cursor")
     asked = asking.query_digest(principal.project, query)
     opened = None if query.cursor is None else _opened(signer, query.cursor)
-    vector, degraded = await _vector(query, room, patience)
+    vector, degraded = await _vector(query, room, principal, patience)
+    reranker = room.reranker if _is_reranked(query) else None
+    deep = query if reranker is None else query.model_copy(update={"limit": max(query.limit, reranking.DEPTH)})
     async with patience.transaction(room.db, principal) as tx:
         if query.text is None and query.embedding is None:
             page = await _listed(tx, query, principal.project, asked, opened)
         else:
-            page = await _ranked(tx, query, vector, room, asked, opened)
+            page = await _ranked(tx, deep, vector, room, asked, opened)
+    if reranker is not None:
+        page, why = await _reranked(page, query, reranker, patience, asked)
+        degraded = "; ".join(one for one in (degraded, why) if one is not None) or None
     rest: dict[str, Any] = {
         "mode": page.mode,
         "degraded": degraded,
@@ -83,7 +91,7 @@ async def find(query: MemoryQuery, room: Room, principal: Principal, patience: P
         "total_is_exact": page.total and page.total.is_exact,
     }
     if query.fields is None:
-        return QueryAnswer.model_construct(memories=[_shown(one) for one in page.found], **rest)
+        return QueryAnswer.model_construct(memories=[_shown(one, explain=query.explain) for one in page.found], **rest)
     return PartialAnswer.model_construct(memories=[_picked(one, query.fields) for one in page.found], **rest)
 
 
@@ -129,13 +137,34 @@ async def _ranked(
     return _Page(page.found, _mode(question), total, following)
 
 
-async def _vector(query: MemoryQuery, room: Room, patience: Patience) -> tuple[QuestionVector | None, str | None]:
+async def _reranked(
+    page: _Page, query: MemoryQuery, reranker: Reranker, patience: Patience, asked: bytes
+) -> tuple[_Page, str | None]:
+    """A first page that was read deeper than asked for: reranked, then cut, and why it was not reranked."""
+    found, why = await reranking.rerank(page.found, text=query.text or "", reranker=reranker, patience=patience)
+    shown = found[: query.limit]
+    is_end = page.following is None and len(shown) == len(found)
+    following = None if is_end else after_marks(asked, frozenset(mark(one.fields["id"]) for one in shown))
+    return replace(page, found=shown, following=following), why
+
+
+async def _vector(
+    query: MemoryQuery, room: Room, principal: Principal, patience: Patience
+) -> tuple[QuestionVector | None, str | None]:
     """The question's vector where the search needs one made, else why there is none."""
     if query.text is None or query.embedding is not None or query.mode == "keyword":
         return None, None
     try:
         async with patience.spent():
-            return await room.embedding.vector(query.text), None
+            text = query.text
+            if "names" not in query.without:
+                text = await room.names.bare(
+                    text,
+                    lambda: patience.transaction(room.db, principal),
+                    project=principal.project,
+                    role=principal.role,
+                )
+            return await room.embedding.vector(text), None
     except (TryAgain, Unprocessable) as error:
         if query.mode == "semantic" or query.similarity_threshold is not None:
             raise
@@ -146,7 +175,7 @@ async def _given_vector(tx: Transaction, embedding: Sequence[float]) -> Question
     generation = await find_generation(tx, dimensions=len(embedding))
     if generation is None:
         raise Invalid(errors=[FieldError("embedding", "no memory has a vector of so many numbers")])
-    return QuestionVector(generation, len(embedding), asking.direction(embedding))
+    return QuestionVector(generation, len(embedding), direction(embedding))
 
 
 def _opened(signer: Signer, cursor: str) -> bytes:
@@ -171,6 +200,12 @@ def _reads(query: MemoryQuery) -> bool:
     return query.fields is None or not PAYLOAD.isdisjoint(query.fields)
 
 
+def _is_reranked(query: MemoryQuery) -> bool:
+    """Whether it asks for the first page of what is best by words and meaning, and for what was written."""
+    by_relevance = query.order_by in (None, "relevance") and query.mode == "hybrid" and query.text is not None
+    return by_relevance and query.cursor is None and "rerank" not in query.without and _reads(query)
+
+
 def _mode(question: Question) -> Mode:
     match question.blend:
         case Blend.HYBRID:
@@ -183,9 +218,13 @@ def _mode(question: Question) -> Mode:
             assert_never(question.blend)
 
 
-def _shown(found: Found) -> FoundMemory:
+def _shown(found: Found, *, explain: bool) -> FoundMemory:
     return FoundMemory.model_construct(
-        **found.fields, score=found.score, text_score=found.text_score, similarity=found.similarity
+        **found.fields,
+        score=found.score,
+        text_score=found.text_score,
+        similarity=found.similarity,
+        score_parts=found.parts if explain else None,
     )
 
 
@@ -195,5 +234,6 @@ def _picked(found: Found, names: Sequence[MemoryField]) -> PartialMemory:
         "score": found.score,
         "text_score": found.text_score,
         "similarity": found.similarity,
+        "score_parts": found.parts,
     }
     return PartialMemory.model_construct(None, **{name: known[name] for name in ("id", *names)})

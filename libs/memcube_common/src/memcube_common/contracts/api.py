@@ -199,8 +199,15 @@ class FoundMemory(Memory):
     """A memory a query found, and why."""
 
     score: float = Field(description="Higher is better; comparable inside one answer only.")
-    text_score: float | None = Field(default=None, description="How well its words match, if they do.")
+    text_score: float | None = Field(
+        default=None, description="The share of the question's information that its words carry, 0 … 1."
+    )
     similarity: float | None = Field(default=None, description="Cosine similarity to the question, -1 … 1.")
+    score_parts: dict[str, float] | None = Field(
+        default=None,
+        description="With `explain`: what each stage adds to the score before it is put between 0 and 1, and as `rerank`"
+        " the reranker's score, which adds nothing to it and decides about the place.",
+    )
 
 
 if TYPE_CHECKING:
@@ -253,8 +260,14 @@ MemoryField = Literal[
     "score",
     "text_score",
     "similarity",
+    "score_parts",
 ]
 """What a query may be asked to answer with: the fields of a found memory."""
+
+Stage = Literal[
+    "words", "meaning", "names", "length", "label", "neighbours", "times", "shape", "recency", "trust", "rerank"
+]
+"""What a ranking is made of; each can be done without."""
 
 
 Listed = TypeVar("Listed", bound=Hashable)
@@ -385,6 +398,13 @@ class MemoryQuery(Closed):
         description="`next_cursor` of the page before, with the same query; limit, count and fields may differ.",
     )
     count: bool = Field(default=False, description="Also count: `total`, up to 10,000.")
+    explain: bool = Field(default=False, description="Also tell what each score is made of: `score_parts`.")
+    without: Annotated[list[Stage], Field(max_length=11), AfterValidator(_different)] = Field(
+        default_factory=list,
+        description="Stages of the ranking to do without, to see what each is worth. `names` leaves names that stand"
+        " nearly everywhere out of the meaning of `text`; `rerank`, in a house that has a reranker, puts the first page"
+        " of a hybrid search into its order.",
+    )
     fields: Annotated[list[MemoryField], Field(min_length=1, max_length=64), AfterValidator(_different)] | None = Field(
         default=None,
         description="Only these fields, and `id`. Without content, size_bytes, token_count and checksum among them,"

@@ -3,26 +3,27 @@
 from __future__ import annotations
 
 import hashlib
-import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime
 from enum import Enum
-from typing import Any, Final, Literal, assert_never
+from typing import Any, Final, Literal
 from uuid import UUID
 
 from pgvector import HalfVector
 
-EXACT_WORK: Final = 3_840_000
-RERANK_NARROW: Final = 400
-RERANK_WIDE: Final = 200
-WIDE_DIMENSIONS: Final = 1_024
-RANKED_MAX: Final = 3_000
+from memcube_common.search.scoring import Candidate, Scorer, Terms
+from memcube_common.search.signals import signals_of, written_as_names
+
+WORK_MAX: Final = 3_000
+"""How many places of terms in memories a search by words looks at."""
 CANDIDATES_MIN: Final = 100
 DEPTH_MAX: Final = 1_000
 """How far down a ranking can be paged, in memories."""
 MARK_BYTES: Final = 5
 LIVE: Final = ("NEW", "ACTIVE", "STALE")
+AROUND_MIN: Final = 60
+"""How many of the best have their neighbours looked at."""
 
 OrderBy = Literal["created_at", "updated_at", "label"]
 
@@ -121,7 +122,8 @@ class Listing:
 class Question:
     """What is looked for. `vector` is None where the search is by words only; `text` None where by meaning only.
 
-    floor: least cosine similarity. seen: marks of what earlier pages showed, which is not shown again.
+    floor: least cosine similarity. seen: marks of what earlier pages showed, which is not shown again. now: when it is
+    asked, for recency and for times it speaks of; None is this moment. without: stages that are switched off.
     """
 
     text: str | None
@@ -130,6 +132,13 @@ class Question:
     filters: Filters = Filters()
     floor: float | None = None
     seen: frozenset[bytes] = frozenset()
+    now: datetime | None = None
+    without: frozenset[str] = frozenset()
+
+    @property
+    def names(self) -> str:
+        """What of the text is written as names."""
+        return "" if self.text is None else " ".join(written_as_names(self.text))
 
     @property
     def tags(self) -> tuple[str, ...]:
@@ -152,83 +161,50 @@ class Question:
         return Blend.SEMANTIC if self.text is None else Blend.HYBRID
 
     @property
+    def around(self) -> int:
+        """How many of the best share scores with their neighbours; none by meaning alone."""
+        if self.blend is Blend.SEMANTIC or "neighbours" in self.without:
+            return 0
+        return max(AROUND_MIN, min(self.limit + len(self.seen), DEPTH_MAX))
+
+    @property
     def candidates(self) -> int:
         """How many candidates each side brings: enough that what is left out rarely empties the answer."""
         return max(CANDIDATES_MIN, 2 * (self.limit + len(self.seen)))
 
 
 @dataclass(frozen=True, slots=True)
-class Candidate:
-    """A memory that one side or both brought: `text_score` ≥ 0 by words, `similarity` (cosine) −1 … 1 by meaning."""
-
-    memory_id: UUID
-    text_score: float | None
-    similarity: float | None
-
-
-@dataclass(frozen=True, slots=True)
 class Ranked:
-    """A candidate with its place in the order: a higher `score` is better, inside one answer only."""
+    """A candidate with its place in the order: a higher `score` is better.
+
+    text_score: the share of the question's information that its words carry, 0 … 1. similarity: cosine, −1 … 1.
+    parts: what the score is made of.
+    """
 
     memory_id: UUID
     score: float
     text_score: float | None
     similarity: float | None
+    parts: Mapping[str, float] | None = None
 
 
-def fuse(candidates: Sequence[Candidate], blend: Blend) -> list[Ranked]:
+def order(candidates: Sequence[Candidate], terms: Terms, question: Question, now: datetime) -> list[Ranked]:
     """The candidates, best first; equal scores are ordered by id, so that the same answer comes out every time.
 
-    Hybrid adds standard scores, z(words) + z(meaning), over the candidates: adding normalised scores keeps what
-    adding ranks throws away. A candidate that one side did not bring gets that side's lowest score. The sum is shown
-    between 0 and 1 by the logistic function, which keeps the order; 0.5 is an average candidate.
+    By meaning alone the score is the similarity itself; else the sum of all parts that are not switched off, where
+    what there is to search with decides which there are.
     """
-    match blend:
-        case Blend.HYBRID:
-            words = standard_scores([c.text_score for c in candidates])
-            meaning = standard_scores([c.similarity for c in candidates])
-            scores = [1 / (1 + math.exp(-(w + m))) for w, m in zip(words, meaning, strict=True)]
-        case Blend.SEMANTIC:
-            scores = [-1.0 if c.similarity is None else c.similarity for c in candidates]
-        case Blend.KEYWORD:
-            scores = [0.0 if c.text_score is None else c.text_score for c in candidates]
-        case _:
-            assert_never(blend)
-    ranked = [
-        Ranked(c.memory_id, score, c.text_score, c.similarity) for c, score in zip(candidates, scores, strict=True)
-    ]
+    without = question.without if question.vector is not None else question.without | {"meaning"}
+    scorer = Scorer(terms, candidates, signals_of(question.text, now), without)
+    ranked: list[Ranked] = []
+    for one in candidates:
+        if question.blend is Blend.SEMANTIC:
+            similarity = -1.0 if one.similarity is None else one.similarity
+            ranked.append(Ranked(one.memory_id, similarity, None, one.similarity, {"meaning": similarity}))
+        else:
+            scored = scorer.score(one)
+            ranked.append(Ranked(one.memory_id, scored.score, scored.coverage, one.similarity, scored.parts))
     return sorted(ranked, key=lambda r: (-r.score, r.memory_id.int))
-
-
-def standard_scores(values: Sequence[float | None]) -> list[float]:
-    """Each value as its distance from the mean in standard deviations; a missing one counts as the lowest present.
-
-    Where nothing is present, or all are alike, every score is 0: that side then has no say.
-    """
-    present = [value for value in values if value is not None and math.isfinite(value)]
-    if not present:
-        return [0.0] * len(values)
-    lowest = min(present)
-    filled = [value if value is not None and math.isfinite(value) else lowest for value in values]
-    mean = math.fsum(filled) / len(filled)
-    spread = math.sqrt(math.fsum((value - mean) ** 2 for value in filled) / len(filled))
-    if spread <= 1e-12 * max(1.0, abs(mean)):
-        return [0.0] * len(values)
-    return [(value - mean) / spread for value in filled]
-
-
-def exact_max(dimensions: int) -> int:
-    """With how many vectors comparing all of them is as quick as one-bit codes: 10,000 of 384 numbers.
-
-    Measured on this schema, 2 cores, 10,000 × 384: exact 3.2 ms (p95 3.9), codes and rerank of 400 4.4 ms (p95 5.5);
-    and it needs no vacuum to be quick, as reading codes out of the index does.
-    """
-    return EXACT_WORK // dimensions
-
-
-def rerank_size(dimensions: int, candidates: int) -> int:
-    """How many of the nearest by Hamming distance are compared exactly: recall ≥ 0.998 as measured on this schema."""
-    return max(2 * candidates, RERANK_WIDE if dimensions >= WIDE_DIMENSIONS else RERANK_NARROW)
 
 
 def mark(memory_id: UUID) -> bytes:

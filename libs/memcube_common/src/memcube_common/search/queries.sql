@@ -1,88 +1,116 @@
 -- name: by_words
--- Candidates by their words: the question's lexemes joined by OR, at most 32, those that stand first.
-with question as materialized (
-  select string_agg('''' || replace(replace(w.lexeme, '\', '\\'), '''', '''''') || '''', ' | ')::tsquery as query
-    from (select lexeme from projects p cross join lateral unnest(to_tsvector(p.language::regconfig, $2)) u
-           where p.id = $1 order by u.positions[1], lexeme limit 32) w
+-- Candidates by their words and what decides about their places. The first row tells of the question: what its terms
+-- weigh, in how many memories they stand, and how many candidates there are.
+with asked as materialized (
+  select coalesce(q.terms, '{}') as terms, coalesce(q.weights, '{}') as weights, coalesce(q.counts, '{}') as counts,
+         coalesce(q.named, '{}') as named
+    from projects p left join lateral question_terms(p.language, $2, $3) q on true where p.id = $1
+), words as materialized (
+  select w.memory_id
+    from asked a cross join lateral word_candidates(a.terms, a.weights, a.counts, $4::text[], $5, $6) w
 )
-select w.memory_id, w.score as text_score, null::float8 as similarity, null::int as vectors
-  from question q cross join lateral text_candidates(q.query, $3::text[], $4, $5) w;
+select null::uuid as memory_id, null::bigint as mask, null::int as tokens, null::smallint as traits, null::boolean as labelled,
+       null::timestamptz as at, null::float8 as similarity, null::uuid as previous, null::bigint as previous_mask,
+       null::float8 as previous_similarity, null::uuid as following, null::bigint as following_mask,
+       null::float8 as following_similarity, a.weights, a.counts,
+       (select count(*) from words)::int as worded, 0::int as neared, null::int as vectors
+  from asked a
+union all
+select d.memory_id, d.mask, d.tokens, d.traits, d.labelled, d.at, d.similarity, d.previous, d.previous_mask,
+       d.previous_similarity, d.following, d.following_mask, d.following_similarity, null, null, null, null, null
+  from asked a cross join lateral text_details(a.terms, a.weights, a.named, 0::smallint, null, array(select memory_id from words), $7) d;
 
 -- name: by_both
--- Candidates by words and by meaning. Where $10 is 0 every vector of the project is compared, else the nearest $10 by
--- their one-bit codes. With $8, also how many vectors the project has, counted up to $9.
-with question as materialized (
-  select string_agg('''' || replace(replace(w.lexeme, '\', '\\'), '''', '''''') || '''', ' | ')::tsquery as query
-    from (select lexeme from projects p cross join lateral unnest(to_tsvector(p.language::regconfig, $2)) u
-           where p.id = $1 order by u.positions[1], lexeme limit 32) w
+-- Candidates by words and by meaning; $11 says how the nearest are looked for (see vector_candidates). With $9, also how many vectors the project has, counted up to $10.
+with asked as materialized (
+  select coalesce(q.terms, '{}') as terms, coalesce(q.weights, '{}') as weights, coalesce(q.counts, '{}') as counts,
+         coalesce(q.named, '{}') as named
+    from projects p left join lateral question_terms(p.language, $2, $3) q on true where p.id = $1
 ), words as materialized (
-  select w.memory_id, w.score from question q cross join lateral text_candidates(q.query, $3::text[], $4, $5) w
-   limit $5  -- known to the planner, unlike what a function returns
+  select w.memory_id
+    from asked a cross join lateral word_candidates(a.terms, a.weights, a.counts, $4::text[], $5, $6) w
 ), near as materialized (
-  select memory_id, distance from vector_candidates($7::smallint, $6::halfvec, $3::text[], $5, $10) limit $5
+  select memory_id from vector_candidates($8::smallint, $7::halfvec, $4::text[], $6, $11) limit $6
 ), counted as materialized (
-  select case when $8 then count_vectors($7::smallint, $9) end as vectors
+  select case when $9 then count_vectors($8::smallint, $10) end as vectors
 )
-select coalesce(w.memory_id, n.memory_id) as memory_id, w.score as text_score,
-       1 - coalesce(n.distance, d.distance) as similarity, c.vectors
-  from words w full join near n on n.memory_id = w.memory_id
-  left join vector_distances($7::smallint, $6::halfvec,
-                             array(select memory_id from words except select memory_id from near)) d
-    on d.memory_id = w.memory_id
- cross join counted c;
+select null::uuid as memory_id, null::bigint as mask, null::int as tokens, null::smallint as traits, null::boolean as labelled,
+       null::timestamptz as at, null::float8 as similarity, null::uuid as previous, null::bigint as previous_mask,
+       null::float8 as previous_similarity, null::uuid as following, null::bigint as following_mask,
+       null::float8 as following_similarity, a.weights, a.counts,
+       (select count(*) from words)::int as worded, (select count(*) from near)::int as neared, c.vectors as vectors
+  from asked a cross join counted c
+union all
+select d.memory_id, d.mask, d.tokens, d.traits, d.labelled, d.at, d.similarity, d.previous, d.previous_mask,
+       d.previous_similarity, d.following, d.following_mask, d.following_similarity, null, null, null, null, null
+  from asked a cross join lateral text_details(a.terms, a.weights, a.named, $8::smallint, $7::halfvec, array(select memory_id from words union select memory_id from near), $12) d;
 
 -- name: widened
 -- Candidates among exactly those memories that are asked for: what is left out is left out first, so that the limit
 -- cuts only what would be shown. Slower; asked when the quick way brought too few.
-with question as materialized (
-  select string_agg('''' || replace(replace(w.lexeme, '\', '\\'), '''', '''''') || '''', ' | ')::tsquery as query
-    from (select lexeme from projects p cross join lateral unnest(to_tsvector(p.language::regconfig, $2)) u
-           where p.id = $1 order by u.positions[1], lexeme limit 32) w
+with asked as materialized (
+  select coalesce(q.terms, '{}') as terms, coalesce(q.weights, '{}') as weights, coalesce(q.counts, '{}') as counts,
+         coalesce(q.named, '{}') as named
+    from projects p left join lateral question_terms(p.language, $2, $3) q on true where p.id = $1
 ), words as materialized (
-  select w.memory_id, w.score
-    from question q cross join lateral text_candidates(q.query, $3::text[], 2147483647, 2147483647) w
+  select w.memory_id
+    from asked a cross join lateral word_candidates(a.terms, a.weights, a.counts, $4::text[], 2147483647, 2147483647)
+           with ordinality w (memory_id, place)
    cross join lateral (
-     select fits(x, row($7::text[], $8::text[], $9::text[], $10::text[], $11::text[], $12::text[], $13::text[],
-                    $14::text, $15::text, $16::text, $17::jsonb, $18::text[], $19::timestamptz,
-                    $20::timestamptz, $21::timestamptz, $22::timestamptz, $23::timestamptz, $24::uuid[])::filters) as fit
+     select fits(x, row($9::text[], $10::text[], $11::text[], $12::text[], $13::text[], $14::text[], $15::text[],
+                    $16::text, $17::text, $18::text, $19::jsonb, $20::text[], $21::timestamptz,
+                    $22::timestamptz, $23::timestamptz, $24::timestamptz, $25::timestamptz, $26::uuid[])::filters) as fit
        from memories x where x.project_id = $1 and x.id = w.memory_id limit 1) m
-   where m.fit order by w.score desc, w.memory_id limit $4
+   where m.fit order by w.place limit $5
 ), near as materialized (
-  select v.memory_id, v.distance
-    from vector_candidates($6::smallint, $5::halfvec, $3::text[], 2147483647, 0) v
+  select v.memory_id
+    from vector_candidates($7::smallint, $6::halfvec, $4::text[], 2147483647, 0) v
    cross join lateral (
-     select fits(x, row($7::text[], $8::text[], $9::text[], $10::text[], $11::text[], $12::text[], $13::text[],
-                    $14::text, $15::text, $16::text, $17::jsonb, $18::text[], $19::timestamptz,
-                    $20::timestamptz, $21::timestamptz, $22::timestamptz, $23::timestamptz, $24::uuid[])::filters) as fit
+     select fits(x, row($9::text[], $10::text[], $11::text[], $12::text[], $13::text[], $14::text[], $15::text[],
+                    $16::text, $17::text, $18::text, $19::jsonb, $20::text[], $21::timestamptz,
+                    $22::timestamptz, $23::timestamptz, $24::timestamptz, $25::timestamptz, $26::uuid[])::filters) as fit
        from memories x where x.project_id = $1 and x.id = v.memory_id limit 1) m
-   where m.fit order by v.distance, v.memory_id limit $4
+   where m.fit order by v.distance, v.memory_id limit $5
 )
-select coalesce(w.memory_id, n.memory_id) as memory_id, w.score as text_score,
-       1 - coalesce(n.distance, d.distance) as similarity, null::int as vectors
-  from words w full join near n on n.memory_id = w.memory_id
-  left join vector_distances($6::smallint, $5::halfvec,
-                             array(select memory_id from words except select memory_id from near)) d
-    on d.memory_id = w.memory_id;
+select null::uuid as memory_id, null::bigint as mask, null::int as tokens, null::smallint as traits, null::boolean as labelled,
+       null::timestamptz as at, null::float8 as similarity, null::uuid as previous, null::bigint as previous_mask,
+       null::float8 as previous_similarity, null::uuid as following, null::bigint as following_mask,
+       null::float8 as following_similarity, a.weights, a.counts,
+       (select count(*) from words)::int as worded, (select count(*) from near)::int as neared, null::int as vectors
+  from asked a
+union all
+select d.memory_id, d.mask, d.tokens, d.traits, d.labelled, d.at, d.similarity, d.previous, d.previous_mask,
+       d.previous_similarity, d.following, d.following_mask, d.following_similarity, null, null, null, null, null
+  from asked a cross join lateral text_details(a.terms, a.weights, a.named, $7::smallint, $6::halfvec, array(select memory_id from words union select memory_id from near), $8) d;
 
 -- name: widened_among
--- The same where few memories are asked for: $7 are all of them.
-with question as materialized (
-  select string_agg('''' || replace(replace(w.lexeme, '\', '\\'), '''', '''''') || '''', ' | ')::tsquery as query
-    from (select lexeme from projects p cross join lateral unnest(to_tsvector(p.language::regconfig, $2)) u
-           where p.id = $1 order by u.positions[1], lexeme limit 32) w
+-- The same where few memories are asked for: $9 are all of them.
+with asked as materialized (
+  select coalesce(q.terms, '{}') as terms, coalesce(q.weights, '{}') as weights, coalesce(q.counts, '{}') as counts,
+         coalesce(q.named, '{}') as named
+    from projects p left join lateral question_terms(p.language, $2, $3) q on true where p.id = $1
 ), words as materialized (
-  select w.memory_id, w.score
-    from question q cross join lateral text_candidates(q.query, $3::text[], 2147483647, 2147483647) w
-   where w.memory_id = any ($7::uuid[]) order by w.score desc, w.memory_id limit $4
-), distances as materialized (
-  select memory_id, distance from vector_distances($6::smallint, $5::halfvec, $7)
+  select w.memory_id
+    from asked a cross join lateral word_candidates(a.terms, a.weights, a.counts, $4::text[], 2147483647, 2147483647)
+           with ordinality w (memory_id, place)
+   where w.memory_id = any ($9::uuid[]) order by w.place limit $5
 ), near as materialized (
-  select memory_id from distances order by distance, memory_id limit $4
+  select memory_id from vector_distances($7::smallint, $6::halfvec, $9) order by distance, memory_id limit $5
 )
-select coalesce(w.memory_id, n.memory_id) as memory_id, w.score as text_score, 1 - d.distance as similarity,
-       null::int as vectors
-  from words w full join near n on n.memory_id = w.memory_id
-  left join distances d on d.memory_id = coalesce(w.memory_id, n.memory_id);
+select null::uuid as memory_id, null::bigint as mask, null::int as tokens, null::smallint as traits, null::boolean as labelled,
+       null::timestamptz as at, null::float8 as similarity, null::uuid as previous, null::bigint as previous_mask,
+       null::float8 as previous_similarity, null::uuid as following, null::bigint as following_mask,
+       null::float8 as following_similarity, a.weights, a.counts,
+       (select count(*) from words)::int as worded, (select count(*) from near)::int as neared, null::int as vectors
+  from asked a
+union all
+select d.memory_id, d.mask, d.tokens, d.traits, d.labelled, d.at, d.similarity, d.previous, d.previous_mask,
+       d.previous_similarity, d.following, d.following_mask, d.following_similarity, null, null, null, null, null
+  from asked a cross join lateral text_details(a.terms, a.weights, a.named, $7::smallint, $6::halfvec, array(select memory_id from words union select memory_id from near), $8) d;
+
+-- name: common_words
+-- Those of some words that stand in more than a share of the project's memories.
+select w from projects p cross join lateral common_words(p.language, $2::text[], $3) w where p.id = $1;
 
 -- name: read_found
 -- The first $3 of these candidates that are asked for and that the reader may see, in the order given. With $4 only
@@ -189,6 +217,6 @@ select count(*) filter (where fit)::int as fit, max(looked)::int as looked
                 $17::timestamptz, $18::timestamptz, $19::timestamptz, $20::uuid[])::filters,
             null, null, null, null, $1, $2);
 
--- name: generations
--- The generations of vectors that memories may have, newest first.
-select generation, dimensions from embedding_models order by generation desc;
+-- name: generation_in_force
+-- The generation of vectors that questions are compared with, if its vectors have so many numbers.
+select generation from embedding_models where current and dimensions = $1;

@@ -8,7 +8,7 @@ import struct
 import pytest
 
 from memcube_common.errors import TryAgain
-from memcube_gateway.clients import read_vector
+from memcube_common.search.embedding_room import read_vector
 
 
 def encoded(*numbers: float) -> str:

@@ -27,7 +27,7 @@ _MAY_BECOME: Mapping[str, tuple[str, ...]] = {
     "embedding": ("memcube_worker",),
     "scheduling": ("memcube_user", "memcube_worker"),
     "marketplace": ("memcube_user", "memcube_worker"),
-    "lifecycle": ("memcube_worker",),
+    "lifecycle": ("memcube_worker", "memcube_builder"),
 }
 _OWNED_BY_NARROW = (
     "memcube_search",
@@ -43,6 +43,7 @@ _GROUPS = (
     "memcube_worker",
     "memcube_relay",
     "memcube_operator",
+    "memcube_builder",
     *_OWNED_BY_NARROW,
 )
 _PROVISIONING = 4713
@@ -176,7 +177,8 @@ async def _provision_postgres(admin_dsn: str, logins: Mapping[str, str]) -> None
             available = await connection.fetchval("select true from pg_available_extensions where name = $1", extension)
             if available or extension == "vector":
                 await connection.execute(f"create extension if not exists {extension} schema public")
-        await connection.execute("create schema if not exists memcube authorization memcube_owner")
+        for schema in ("memcube", "memcube_vectors"):
+            await connection.execute(f"create schema if not exists {schema} authorization memcube_owner")
         database = await connection.fetchval("select current_database()")
         await connection.execute(f'revoke all on database "{database}" from public')
         await connection.execute(f'grant connect on database "{database}" to memcube_owner')
@@ -209,6 +211,8 @@ async def _ensure_roles(
                 await connection.execute(f"grant {group} to memcube_login_{room}")
         for group in _OWNED_BY_NARROW:
             await connection.execute(f"grant {group} to memcube_owner")
+        # What the builder owns the owner may still alter, when it alters the table that it is a part of.
+        await connection.execute("grant memcube_builder to memcube_owner with inherit true")
         for group in ("memcube_owner", "memcube_operator"):
             await connection.execute(f"grant {group} to current_user")
 

@@ -11,6 +11,8 @@ from memcube_common.db.migrate import shake_hands
 from memcube_common.frame import open_database, serve, task
 from memcube_common.objects import open_objects
 from memcube_common.telemetry.health import Health, operations
+from memcube_lifecycle.counting import keep_counting
+from memcube_lifecycle.graphs import GraphMeters, Graphs, keep_tending
 from memcube_lifecycle.jobs import keep_house
 from memcube_lifecycle.settings import LifecycleSettings
 from memcube_lifecycle.sweep import Sweep, SweepMeters, keep_sweeping
@@ -30,5 +32,20 @@ async def main(settings: LifecycleSettings) -> None:
         registry = CollectorRegistry()
         sweep = Sweep(db, open_objects(settings), SweepMeters.fresh(registry), settings.arriving_at_most)
         sweeping = keep_sweeping(sweep, every=settings.sweep_interval)
-        async with task(housekeeping, "keep-house"), task(sweeping, "sweep-objects"):
+        graphs = Graphs(
+            db,
+            settings.postgres_dsn.get_secret_value(),
+            GraphMeters.fresh(registry),
+            threshold=settings.graph_threshold,
+            memory_mb=settings.graph_memory_mb,
+            workers=settings.graph_workers,
+        )
+        tending = keep_tending(graphs, every=settings.graph_interval)
+        counting = keep_counting(db, every=settings.counting_interval)
+        async with (
+            task(housekeeping, "keep-house"),
+            task(sweeping, "sweep-objects"),
+            task(tending, "tend-graphs"),
+            task(counting, "count-terms"),
+        ):
             await serve(operations(health, registry), settings)

@@ -23,12 +23,13 @@ from memcube_common.contracts.fields import DEFAULT_GOVERNANCE
 from memcube_common.db import Database
 from memcube_common.db.pool import Row
 from memcube_common.embedded import EmbeddedNats, EmbeddedPostgres
+from memcube_common.frame import task
 from memcube_common.ids import new_id
 from memcube_common.insights.domain import Insight
-from memcube_common.memories.store import register_model
-from memcube_common.security.principal import Principal
 from memcube_common.testing.servers import HouseDatabase, Servers, provisioned_template
+from memcube_embedding.embedders.build import Identity, UnknownModel
 from memcube_embedding.embedders.microbatch import MicroBatcher
+from memcube_embedding.models import Models
 from memcube_embedding.room import Room as EmbeddingRoom
 from memcube_embedding.settings import EmbeddingSettings
 from memcube_ingestion.handlers import on_insights_submitted
@@ -74,34 +75,57 @@ async def hearing(room: IngestionRoom, *, subject: str = subjects.INSIGHTS, dura
 
 
 @contextlib.asynccontextmanager
-async def embedding_room(house: HouseDatabase, embedder: FakeEmbedder) -> AsyncGenerator[EmbeddingRoom]:
-    """The embedding room around `embedder`."""
+async def embedding_room(
+    house: HouseDatabase, embedder: FakeEmbedder, *targets: FakeEmbedder
+) -> AsyncGenerator[EmbeddingRoom]:
+    """The embedding room around `embedder`, which can also open `targets`."""
     settings = EmbeddingSettings(postgres_dsn=SecretStr(house.dsn("embedding")), nats_url=SecretStr(house.nats_url))
     async with contextlib.AsyncExitStack() as stack:
-        questions = MicroBatcher(embedder)
-        stack.push_async_callback(questions.aclose)
         db = await opened(house, "embedding", stack)
         bus = await Bus.open(house.nats_url, name="embedding")
         stack.push_async_callback(bus.close)
-        model = embedder.model
-        async with db.transaction(Principal.worker("embedding")) as tx:
-            generation = await register_model(
-                tx, name=model.name, dimensions=model.dimensions, fingerprint=model.fingerprint
-            )
+        models = models_of(db, embedder, *targets)
+        stack.push_async_callback(models.aclose)
+        await models.begin()
+        await stack.enter_async_context(task(models.keep_looking(), "look-which-model"))
         registry = CollectorRegistry()
         yield EmbeddingRoom(
             settings=settings,
             db=db,
             bus=bus,
-            embedder=embedder,
-            questions=questions,
-            generation=generation,
+            models=models,
             memories_bell=await bus.bell(subjects.BELL_MEMORIES),
             registry=registry,
             embedded=Counter("memcube_memories_embedded", "Ready.", registry=registry),
             refused=Counter("memcube_memories_refused", "Refused.", registry=registry),
             put_off=Counter("memcube_embeddings_put_off", "Put off.", registry=registry),
+            moved=Counter("memcube_vectors_moved", "Moved.", registry=registry),
         )
+
+
+def models_of(db: Database, embedder: FakeEmbedder, *targets: FakeEmbedder) -> Models:
+    """The models of a room that settings give `embedder`, and that can also open `targets`."""
+    known = {one.model.fingerprint: one for one in (embedder, *targets)}
+
+    async def build(identity: Identity) -> FakeEmbedder:
+        if identity.fingerprint not in known:
+            raise UnknownModel("this model is not carried any more")
+        known[identity.fingerprint].closed = False
+        return known[identity.fingerprint]
+
+    return Models(
+        db,
+        configured=identity_of(embedder),
+        identify=lambda target: next(one for one in map(identity_of, known.values()) if one.target == target),
+        build=build,
+        batcher=MicroBatcher,
+    )
+
+
+def identity_of(embedder: FakeEmbedder) -> Identity:
+    """How a migration names a fake: by its dimensions."""
+    model = embedder.model
+    return Identity(f"openai:{model.name}:{model.dimensions}", model.name, model.dimensions, model.fingerprint)
 
 
 async def opened(

@@ -70,7 +70,7 @@ async def test_texts_are_answered_with_unit_vectors_in_their_order(
 ) -> None:
     texts = ["one", "two", "one", "drei ä\n"]
     answer = EmbeddedTexts.model_validate_json(await ask(asker, EmbedTexts(texts=texts).model_dump_json().encode()))
-    assert (answer.generation, answer.model, answer.dimensions) == (room.generation, "fake", 64)
+    assert (answer.generation, answer.model, answer.dimensions) == (room.models.current.generation, "fake", 64)
     vectors = [np.frombuffer(base64.b64decode(text), dtype="<f4") for text in answer.vectors]
     expected = await FakeEmbedder().embed(texts)
     for vector, other in zip(vectors, expected, strict=True):

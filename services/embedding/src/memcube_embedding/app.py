@@ -1,4 +1,4 @@
-"""The embedding room put together: the queue's worker, the answerer of questions, the operator's three questions."""
+"""The embedding room put together: the queues' workers, the answerer of questions, the operator's three questions."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from memcube_common.frame import serve, task
 from memcube_common.telemetry.health import Health, operations
 from memcube_embedding.handlers import on_embed_texts
 from memcube_embedding.jobs import embed_waiting
+from memcube_embedding.moving import move_vectors
 from memcube_embedding.room import open_room
 from memcube_embedding.settings import EmbeddingSettings
 
@@ -26,6 +27,8 @@ async def main(settings: EmbeddingSettings) -> None:
         async with (
             task(embed_waiting(room), "embed-waiting"),
             task(embed_waiting(room), "embed-waiting-too"),
+            task(room.models.keep_looking(), "look-which-model"),
+            task(move_vectors(room), "move-vectors"),
             task(subscribers.run(), "subscribers"),
         ):
             try:

@@ -19,7 +19,8 @@ async def on_embed_texts(body: bytes, room: Room) -> bytes:
     """Which vectors belong to these texts? Answers EmbeddedTexts, or Refused with what should happen next."""
     try:
         asked = EmbedTexts.model_validate_json(body)
-        vectors = await asyncio.gather(*(room.questions.embed_one(text) for text in asked.texts))
+        served = room.models.current  # one model for all of them, whatever is put in force meanwhile
+        vectors = await asyncio.gather(*(served.questions.embed_one(text) for text in asked.texts))
     except ValidationError:
         return _refused("invalid", "1 to 64 texts are embedded at a time", None)
     except TryAgain as error:
@@ -29,10 +30,10 @@ async def on_embed_texts(body: bytes, room: Room) -> bytes:
     except Exception as error:
         _log.error("question_not_embedded", error=type(error).__name__, exc_info=error)
         return _refused("internal", "the embedder failed", 1.0)
-    model = room.embedder.model
+    model = served.embedder.model
     return (
         EmbeddedTexts(
-            generation=room.generation,
+            generation=served.generation,
             model=model.name,
             dimensions=model.dimensions,
             vectors=[base64.b64encode(vector.astype("<f4").tobytes()).decode() for vector in vectors],

@@ -15,11 +15,12 @@ from memcube_common.db import Transaction
 from memcube_common.errors import TryAgain
 from memcube_common.insights import store as insights_store
 from memcube_common.mailbox import work
-from memcube_common.mailbox.work import Claim
+from memcube_common.mailbox.work import Claim, Kind
 from memcube_common.memories import store as memories_store
 from memcube_common.memories.store import NewVector, TextToEmbed
 from memcube_common.security.principal import Principal
 from memcube_embedding.embedders.protocol import EmbedderUnavailable, Outcome, TextRefused, embed_each
+from memcube_embedding.models import Served
 from memcube_embedding.room import Room
 
 LEASE_SECONDS: Final = 8.0
@@ -52,53 +53,54 @@ async def embed_due(room: Room) -> bool:
 
     Raises EmbedderUnavailable after putting the work back: no memory is given up because the embedder is away.
     """
-    async with room.db.transaction(_worker()) as tx:
-        claims = await work.claim(tx, kind="embedding", limit=room.embedder.model.max_batch, lease=LEASE_SECONDS)
+    served = room.models.current
+    async with room.db.transaction(worker()) as tx:
+        claims = await work.claim(tx, kind="embedding", limit=served.embedder.model.max_batch, lease=LEASE_SECONDS)
     if not claims:
         return False
     texts = {project: await _texts_of(project, claimed, room) for project, claimed in claims.items()}
     asked = [text.text for waiting in texts.values() for text in waiting]
     try:
-        async with _held(claims, room), room.turn:
-            outcomes = iter(await embed_each(room.embedder, asked))
+        async with held(claims, room), served.turn:
+            outcomes = iter(await embed_each(served.embedder, asked))
     except EmbedderUnavailable as error:
         await _put_off(claims, room, error.after)
         raise
     except Exception as error:
         _log.error("embedding_failed", error=type(error).__name__, exc_info=error)
         if len(asked) > 1:
-            async with room.turn:
-                await _embed_alone(claims, texts, room)
+            async with served.turn:
+                await _embed_alone(claims, texts, served, room)
         else:
             await _give_up_or_put_off(claims, room, _failure(error))
         return True
     for project, waiting in texts.items():
-        await _save(project, [(text, next(outcomes)) for text in waiting], room)
+        await _save(project, [(text, next(outcomes)) for text in waiting], served, room)
     await room.bus.ring(subjects.BELL_CHANGES)
     return True
 
 
 async def _embed_alone(
-    claims: Mapping[str, Sequence[Claim]], texts: Mapping[str, Sequence[TextToEmbed]], room: Room
+    claims: Mapping[str, Sequence[Claim]], texts: Mapping[str, Sequence[TextToEmbed]], served: Served, room: Room
 ) -> None:
     """Find the text the model trips over among its neighbours: they get their vectors, it is tried again later."""
     claim_of = {claim.item_id: claim for claimed in claims.values() for claim in claimed}
     for project, waiting in texts.items():
         for text in waiting:
             try:
-                [outcome] = await embed_each(room.embedder, [text.text])
+                [outcome] = await embed_each(served.embedder, [text.text])
             except EmbedderUnavailable as error:
                 await _put_off(claims, room, error.after)
                 raise
             except Exception as error:
                 await _give_up_or_put_off({project: [claim_of[text.memory_id]]}, room, _failure(error))
             else:
-                await _save(project, [(text, outcome)], room)
+                await _save(project, [(text, outcome)], served, room)
     await room.bus.ring(subjects.BELL_CHANGES)
 
 
 @contextlib.asynccontextmanager
-async def _held(claims: Mapping[str, Sequence[Claim]], room: Room) -> AsyncGenerator[None]:
+async def held(claims: Mapping[str, Sequence[Claim]], room: Room, *, kind: Kind = "embedding") -> AsyncGenerator[None]:
     """Renew the leases of `claims` while a batch is embedded: however long that takes, the work stays ours, and a
     room that dies gives it back within one lease.
     """
@@ -108,9 +110,9 @@ async def _held(claims: Mapping[str, Sequence[Claim]], room: Room) -> AsyncGener
             await asyncio.sleep(RENEW_SECONDS)
             with contextlib.suppress(TryAgain):
                 for project, claimed in claims.items():
-                    async with room.db.transaction(_worker(project)) as tx:
+                    async with room.db.transaction(worker(project)) as tx:
                         ids = [claim.item_id for claim in claimed]
-                        await work.postpone(tx, kind="embedding", project=project, ids=ids, seconds=LEASE_SECONDS)
+                        await work.postpone(tx, kind=kind, project=project, ids=ids, seconds=LEASE_SECONDS)
 
     renewing = asyncio.create_task(renew(), name="renew-leases")
     try:
@@ -123,7 +125,7 @@ async def _held(claims: Mapping[str, Sequence[Claim]], room: Room) -> AsyncGener
 async def _texts_of(project: str, claimed: Sequence[Claim], room: Room) -> list[TextToEmbed]:
     """The texts of one project's claims; a claim whose memory no longer waits (or is gone) is finished here."""
     ids = [claim.item_id for claim in claimed]
-    async with room.db.transaction(_worker(project)) as tx:
+    async with room.db.transaction(worker(project)) as tx:
         texts = await memories_store.read_texts(tx, project=project, ids=ids)
         if len(texts) < len(ids):
             waiting = {text.memory_id for text in texts}
@@ -132,10 +134,11 @@ async def _texts_of(project: str, claimed: Sequence[Claim], room: Room) -> list[
     return texts
 
 
-async def _save(project: str, results: Sequence[tuple[TextToEmbed, Outcome]], room: Room) -> None:
+async def _save(project: str, results: Sequence[tuple[TextToEmbed, Outcome]], served: Served, room: Room) -> None:
     """Vectors, states, receipts and finished work of one project in one transaction.
 
-    A text that changed while it was embedded stays on the queue; its memory still waits.
+    A text that changed while it was embedded stays on the queue; its memory still waits. So do all of them where
+    another model was put in force meanwhile: ready is what can be found.
     """
     vectors = [
         NewVector(text.memory_id, text.content_hash, outcome)
@@ -143,9 +146,14 @@ async def _save(project: str, results: Sequence[tuple[TextToEmbed, Outcome]], ro
         if not isinstance(outcome, TextRefused)
     ]
     refused = [(text, outcome.reason) for text, outcome in results if isinstance(outcome, TextRefused)]
-    async with room.db.transaction(_worker(project)) as tx:
+    async with room.db.transaction(worker(project)) as tx:
         ready = await memories_store.save_vectors(
-            tx, project=project, generation=room.generation, model=room.embedder.model.name, vectors=vectors
+            tx,
+            project=project,
+            generation=served.generation,
+            model=served.embedder.model.name,
+            vectors=vectors,
+            in_force=True,
         )
         sent = await insights_store.bus_senders(tx, project=project, memory_ids=list(ready))
         await insights_store.announce_receipts(tx, verb="searchable", sent=sent)
@@ -173,7 +181,7 @@ async def _fail(tx: Transaction, project: str, memory_id: UUID, reason: str, con
 async def _put_off(claims: Mapping[str, Sequence[Claim]], room: Room, seconds: float) -> None:
     """The embedder is away: leave all of it on the queue."""
     for project, claimed in claims.items():
-        async with room.db.transaction(_worker(project)) as tx:
+        async with room.db.transaction(worker(project)) as tx:
             ids = [claim.item_id for claim in claimed]
             await work.postpone(tx, kind="embedding", project=project, ids=ids, seconds=seconds)
     room.put_off.inc(sum(map(len, claims.values())))
@@ -182,7 +190,7 @@ async def _put_off(claims: Mapping[str, Sequence[Claim]], room: Room, seconds: f
 async def _give_up_or_put_off(claims: Mapping[str, Sequence[Claim]], room: Room, reason: str) -> None:
     """Something unforeseen: try each again later, and give up on one that was tried ten times."""
     for project, claimed in claims.items():
-        async with room.db.transaction(_worker(project)) as tx:
+        async with room.db.transaction(worker(project)) as tx:
             for claim in claimed:
                 if claim.attempts < MAX_ATTEMPTS:
                     pause = work.pause_after(claim.attempts)
@@ -196,5 +204,6 @@ def _failure(error: Exception) -> str:
     return f"the embedder failed: {type(error).__name__}"
 
 
-def _worker(project: str = "") -> Principal:
+def worker(project: str = "") -> Principal:
+    """This room at work, for one project, or for the house."""
     return Principal.worker("embedding", project)

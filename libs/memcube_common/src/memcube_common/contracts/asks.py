@@ -61,3 +61,4 @@ class Refused(BaseModel):
     code: str
     detail: str
     after: float | None = Field(default=None, description="Seconds after which asking again may help.")
+    field: str | None = Field(default=None, description="Which field is outside its limits, where `code` is `invalid`.")

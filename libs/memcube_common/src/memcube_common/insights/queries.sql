@@ -183,7 +183,7 @@ with me as (
        from embedding_models g
       cross join lateral (select y.generation, y.embedding from memory_vectors y
                            where y.project_id = $1 and y.generation = g.generation and y.memory_id = m.id limit 1) x
-      order by g.generation desc limit 1) v
+      where g.current) v
    cross join projects p
    where p.id = $1 and p.near_duplicates is not null
 ), rough as (

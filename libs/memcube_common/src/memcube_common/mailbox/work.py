@@ -11,7 +11,7 @@ from memcube_common.db import Statements, Transaction
 
 QUERIES = Statements(__package__)
 
-Kind = Literal["insight", "embedding", "duplicate", "conversation"]
+Kind = Literal["insight", "embedding", "duplicate", "conversation", "backfill", "vector", "compare", "sweep"]
 LONGEST_PAUSE: Final = 60.0
 
 

@@ -12,6 +12,7 @@ from memcube_common.db import Transaction
 from memcube_common.errors import Conflict, NotAllowed, NotFound, VersionMismatch
 from memcube_common.memories.domain import Payload, Revision
 from memcube_common.memories.store import QUERIES, keep_objects, read_memories
+from memcube_common.memories.traits import traits_of
 from memcube_common.quotas.store import take
 
 DERIVED_MAX: Final = 1_000
@@ -128,6 +129,7 @@ async def _revise(tx: Transaction, memory_id: UUID, words: str, payload: Payload
         payload and payload.size_bytes,
         payload and payload.token_count,
         payload and payload.checksum,
+        traits_of(words),
     )
 
 

@@ -19,6 +19,7 @@ from memcube_common.db.arrays import array_literal
 from memcube_common.db.pool import Row
 from memcube_common.errors import TryAgain
 from memcube_common.memories.domain import NewMemory, Payload, unpack
+from memcube_common.memories.traits import traits_of
 
 QUERIES = Statements(__package__)
 
@@ -78,6 +79,7 @@ async def insert_memories(tx: Transaction, *, project: str, memories: Sequence[N
         [p.content_bytes for p in payloads],
         [p.object_key for p in payloads],
         [p.blocks for p in payloads],
+        [traits_of(m.content) for m in memories],
     )
     return {row["id"] for row in rows}
 
@@ -115,17 +117,21 @@ def memory_fields(row: Row) -> dict[str, Any]:
 async def read_texts(tx: Transaction, *, project: str, ids: Sequence[UUID]) -> list[TextToEmbed]:
     """The texts among `ids` that still wait for a vector."""
     rows = await tx.fetch(QUERIES["read_texts"], project, ids)
-    return [TextToEmbed(row["id"], text, row["checksum"]) for row in rows if (text := _text_of(row)) is not None]
+    return [TextToEmbed(row["id"], text, row["checksum"]) for row in rows if (text := text_of(row)) is not None]
 
 
-def _text_of(row: Row) -> str | None:
+def text_of(row: Row) -> str | None:
+    """What is embedded of a memory: a text's content, of bytes the label."""
     return unpack(row["content"], row["content_zstd"]) if row["type"] == "PLAINTEXT" else row["label"]
 
 
 async def save_vectors(
-    tx: Transaction, *, project: str, generation: int, model: str, vectors: Sequence[NewVector]
+    tx: Transaction, *, project: str, generation: int, model: str, vectors: Sequence[NewVector], in_force: bool = False
 ) -> set[UUID]:
-    """Keep `vectors` whose content is still the one embedded; returns the memories that are ready by it."""
+    """Keep `vectors` whose content is still the one embedded; returns the memories that are ready by it.
+
+    in_force: only while that generation is the one that questions are compared with.
+    """
     rows = await tx.fetch(
         QUERIES["save_vectors"],
         project,
@@ -134,6 +140,7 @@ async def save_vectors(
         [v.content_hash for v in vectors],
         [HalfVector(v.embedding) for v in vectors],
         model,
+        in_force,
     )
     return {row["id"] for row in rows}
 
@@ -149,7 +156,7 @@ async def fail_embedding(
 
 
 async def register_model(tx: Transaction, *, name: str, dimensions: int, fingerprint: str) -> int:
-    """The generation number of an embedding model."""
+    """The generation number of an embedding model; the first of all is in force from then on."""
     generation = await tx.fetch_value(QUERIES["register_model"], name, dimensions, fingerprint)
     if generation is None:  # made by another process between the two halves of the statement
         generation = await tx.fetch_value(QUERIES["register_model"], name, dimensions, fingerprint)

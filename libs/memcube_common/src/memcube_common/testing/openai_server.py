@@ -115,7 +115,8 @@ class OpenAIServer:
     """The endpoint; use it as `async with OpenAIServer() as server` and talk to `server.url`.
 
     Requests take the scripted steps in order, then `otherwise`. A request with a text for which `refuses` holds gets
-    status 400 when its step would have answered vectors. Questions to the language model take the steps of `converse`
+    status 400 when its step would have answered vectors. With `apart`, vectors of two models have nothing in common.
+    Questions to the language model take the steps of `converse`
     in order, then what `says` makes of them; without it, `{}`.
     """
 
@@ -125,11 +126,13 @@ class OpenAIServer:
         dimensions: int = 384,
         otherwise: Step = Answer.VECTORS,
         refuses: Callable[[str], bool] = lambda _: False,
+        apart: bool = False,
         says: Callable[[Conversed], Turn] = lambda _: Completion("{}"),
     ) -> None:
         self.dimensions = dimensions
         self.otherwise = otherwise
         self.refuses = refuses
+        self.apart = apart
         self.says = says
         self.asked: list[Asked] = []
         self.conversed: list[Conversed] = []
@@ -280,7 +283,8 @@ class OpenAIServer:
 
     def _vectors(self, step: Answer, body: _Body) -> bytes:
         dimensions = (body.dimensions or self.dimensions) - (step is Answer.WRONG_DIMENSIONS)
-        vectors = [hashed_vector(text, dimensions) for text in body.input]
+        salt = body.model if self.apart else ""
+        vectors = [hashed_vector(text, dimensions, salt=salt) for text in body.input]
         if step is Answer.ZERO:
             vectors = [[0.0] * dimensions for _ in vectors]
         data = [{"object": "embedding", "index": place, "embedding": v} for place, v in enumerate(vectors)]
@@ -295,11 +299,11 @@ class OpenAIServer:
         return re.sub(rb'("embedding":\[)[^,]+', rb"\g<1>" + strange, content) if strange else content
 
 
-def hashed_vector(text: str, dimensions: int) -> list[float]:
+def hashed_vector(text: str, dimensions: int, *, salt: str = "") -> list[float]:
     """A unit vector made of the text's hashed words: the same every time, and near for texts that share words."""
     numbers = [0.0] * dimensions
     for word in _WORD.findall(text.lower()) or [text]:
-        digest = hashlib.sha256(word.encode(errors="surrogatepass")).digest()
+        digest = hashlib.sha256(f"{salt}{word}".encode(errors="surrogatepass")).digest()
         for place in range(_PLACES_PER_WORD):
             chunk = int.from_bytes(digest[place * 4 : place * 4 + 4], "big")
             numbers[(chunk >> 1) % dimensions] += 1.0 if chunk & 1 else -1.0

@@ -25,6 +25,7 @@ from schemathesis.core.failures import FailureGroup
 from tests.fakes.embedding_room import FakeEmbeddingRoom
 from tests.fakes.running_gateway import RunningGateway, running_gateway
 from tests.house_people import Person, an_owner
+from tests.integration.scheduling.conftest import scheduling_room
 
 from memcube_common.ids import new_id
 from memcube_common.testing.servers import HouseDatabase, HouseProject
@@ -133,7 +134,7 @@ async def test_every_operation_answers_as_the_document_says(
     embedding_room: FakeEmbeddingRoom,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    async with running_gateway(database) as gateway:
+    async with running_gateway(database) as gateway, scheduling_room(database):
         attack = await _prepared(gateway, database, project)
         async with httpx.AsyncClient(base_url=gateway.url) as client:
             document = (await client.get("/openapi.json")).json()
@@ -163,8 +164,10 @@ async def _prepared(gateway: RunningGateway, database: HouseDatabase, project: H
         chain = (
             await client.post(f"{at}/chains", json={"name": "chain", "memory_ids": [str(memory)]}, headers=mine)
         ).json()
+        asked = {"agent_id": "bot-001"}
+        schedule = (await client.post(f"{at}/memories/schedule", json=asked, headers=mine)).json()
     known: dict[str, str | UUID] = {
         "project": project.slug, "memory_id": memory, "receipt_id": receipt, "insight_id": receipt,
-        "chain_id": chain["id"], "task": "TASK-1", "version": "1",
+        "chain_id": chain["id"], "task": "TASK-1", "version": "1", "schedule_id": schedule["id"], "agent": "bot-001",
     }  # fmt: skip
     return Attack(gateway.url, project.key, owner, {name: str(value) for name, value in known.items()}, CASES)

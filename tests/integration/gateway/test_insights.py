@@ -8,9 +8,10 @@ from uuid import uuid4
 import asyncpg
 import httpx
 import pytest
+from tests.fakes.running_gateway import running_gateway
 
 from memcube_common.ids import new_id
-from memcube_common.testing.servers import HouseProject
+from memcube_common.testing.servers import HouseDatabase, HouseProject
 
 
 async def counted(admin_dsn: str, project: HouseProject) -> tuple[int, int]:
@@ -92,16 +93,18 @@ async def test_a_batch_is_recognised_wherever_its_list_stands(http: httpx.AsyncC
     assert [e["field"] for e in answer.json()["errors"]] == ["bogus"]
 
 
-async def test_two_hundred_at_once_with_one_key_are_one(
-    http: httpx.AsyncClient, project: HouseProject, admin_dsn: str
-) -> None:
-    key = {"idempotency-key": uuid4().hex}
+async def test_two_hundred_at_once_with_one_key_are_one(database: HouseDatabase, project: HouseProject) -> None:
+    key = {"idempotency-key": uuid4().hex, **project.authorization}
 
-    answers = await asyncio.gather(*(http.post("insights", json={"insight": "a"}, headers=key) for _ in range(200)))
+    async with (
+        running_gateway(database, answer_within=30, connect_timeout=30) as patient,
+        httpx.AsyncClient(base_url=f"{patient.url}/v1/projects/{project.slug}/", timeout=60, headers=key) as http,
+    ):
+        answers = await asyncio.gather(*(http.post("insights", json={"insight": "a"}) for _ in range(200)))
 
     assert {answer.status_code for answer in answers} == {202}
     assert len({answer.content for answer in answers}) == 1
-    assert await counted(admin_dsn, project) == (1, 1)
+    assert await counted(database.admin_dsn, project) == (1, 1)
 
 
 async def test_the_same_key_with_another_body_is_refused(http: httpx.AsyncClient) -> None:

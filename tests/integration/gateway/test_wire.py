@@ -109,10 +109,13 @@ async def test_the_same_import_with_another_time_is_the_same_memory(http: httpx.
     assert statuses == ["created", "exists", "exists"]
 
 
-async def test_many_may_wait_for_receipts_at_once(gateway: RunningGateway, project: HouseProject) -> None:
-    url = f"{gateway.url}/v1/projects/{project.slug}/receipts/"
+async def test_many_may_wait_for_receipts_at_once(database: HouseDatabase, project: HouseProject) -> None:
     limits = httpx.Limits(max_connections=200)
-    async with httpx.AsyncClient(headers=project.authorization, timeout=30, limits=limits) as client:
+    async with (
+        running_gateway(database, answer_within=30, connect_timeout=30) as patient,
+        httpx.AsyncClient(headers=project.authorization, timeout=60, limits=limits) as client,
+    ):
+        url = f"{patient.url}/v1/projects/{project.slug}/receipts/"
         answers = await asyncio.gather(
             *(client.get(f"{url}{new_id()}", params={"wait": "stored", "timeout": 2}) for _ in range(200))
         )

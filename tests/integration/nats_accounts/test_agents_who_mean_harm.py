@@ -12,6 +12,7 @@ import orjson
 import pytest_asyncio
 from nats.aio.client import Client
 from nats.aio.msg import Msg
+from tests.eventually import eventually
 from tests.integration.nats_accounts.conftest import House, Member
 
 from memcube_common.contracts.asks import Refused
@@ -42,6 +43,15 @@ async def scene(house: House) -> Scene:
     for member in (attacker, colleague, victim):  # their consumers are there, so that it is not for want of them
         async with member.connection() as agent, agent.changes():
             await agent.publish_insight(f"Known to {member.name}.")
+    wanted = {f"memcube.{member.project}.receipt.v1.stored.{member.name}" for member in (attacker, colleague, victim)}
+    wanted |= {f"memcube.{member.project}.memory.v1.created" for member in (attacker, victim)}
+    async with house.operator() as operator:
+
+        async def is_told() -> bool:
+            info = await operator.jetstream().stream_info("CHANGES", subjects_filter=">")
+            return wanted <= set(info.state.subjects or {})
+
+        await eventually(is_told, within=15)
     return Scene(house, attacker, colleague, victim)
 
 
@@ -52,6 +62,7 @@ def foreign_publishes(scene: Scene) -> Iterator[str]:
         yield f"memcube.{project}.insight.v1.submitted.{agent}"
         yield f"memcube.{project}.ask.v1.query.{agent}"
         yield f"memcube.{project}.ask.v1.follow.{agent}"
+        yield f"memcube.{project}.ask.v1.schedule.{agent}"
     yield f"memcube.{own}.insight.v1.submitted.mallory.more"
     yield f"memcube.{own}.insight.v2.submitted.mallory"
     yield f"memcube.{own}.ask.v1.forget.mallory"
@@ -193,6 +204,7 @@ def sources(scene: Scene) -> list[tuple[str, bytes]]:
         (f"memcube.{own}.ask.v1.follow.mallory", b"{}"),
         (f"MC.API.CONSUMER.MSG.NEXT.CHANGES.{scene.durable(scene.attacker)}", b'{"batch":1,"no_wait":true}'),
         (f"MC.API.CONSUMER.MSG.NEXT.CHANGES.{scene.durable(scene.attacker)}", b'{"batch":1,"expires":100000000}'),
+        (f"memcube.{own}.ask.v1.schedule.mallory", b"{}"),
     ]
 
 
@@ -204,6 +216,7 @@ def targets(scene: Scene) -> list[str]:
         f"memcube.{own}.insight.v1.submitted.carol",
         f"memcube.{victim}.ask.v1.query.bob",
         f"memcube.{victim}.ask.v1.follow.bob",
+        f"memcube.{victim}.ask.v1.schedule.bob",
         f"memcube.{own}.ask.v1.follow.carol",
         f"memcube.{victim}.memory.v1.created",
         f"memcube.{own}.memory.v1.restricted.created",

@@ -58,6 +58,7 @@ def test_an_agent_reaches_its_own_subjects_and_nothing_else() -> None:
     assert claims["nats"]["pub"] == {
         "allow": [
             "memcube.demo.ask.v1.query.bot",
+            "memcube.demo.ask.v1.schedule.bot",
             "memcube.demo.insight.v1.submitted.bot",
             "memcube.demo.ask.v1.follow.bot",
             f"MC.API.CONSUMER.MSG.NEXT.CHANGES.{durable}",
@@ -68,9 +69,10 @@ def test_an_agent_reaches_its_own_subjects_and_nothing_else() -> None:
     }
 
 
-@pytest.mark.parametrize("role", ["VIEWER", "PUBLIC"])
-def test_who_only_reads_may_only_ask(role: str) -> None:
-    assert admit(a_grant(role))["nats"]["pub"] == {"allow": ["memcube.demo.ask.v1.query.bot"]}
+@pytest.mark.parametrize(("role", "questions"), [("VIEWER", ["query", "schedule"]), ("PUBLIC", ["query"])])
+def test_who_only_reads_may_only_ask(role: str, questions: list[str]) -> None:
+    allowed = [f"memcube.demo.ask.v1.{question}.bot" for question in questions]
+    assert admit(a_grant(role))["nats"]["pub"] == {"allow": allowed}
 
 
 @pytest.mark.parametrize("role", ["OWNER", "ADMIN", "MEMBER", "AGENT", "SERVICE"])

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from memcube_common.contracts.api import MemoryQuery
+from memcube_common.search.vectors import direction
 from memcube_gateway import asking
 
 numbers = st.lists(st.floats(allow_nan=False, allow_infinity=False), min_size=1, max_size=40).filter(any)
@@ -26,7 +27,7 @@ def test_what_decides_about_the_order_tells_queries_apart() -> None:
 
 @given(numbers)
 def test_a_vector_of_any_size_keeps_its_direction(given_numbers: list[float]) -> None:
-    unit = asking.direction(given_numbers).to_list()
+    unit = direction(given_numbers).to_list()
     assert math.isclose(math.fsum(x * x for x in unit), 1, abs_tol=0.01)
     largest = max(range(len(given_numbers)), key=lambda place: abs(given_numbers[place]))
     assert math.copysign(1, unit[largest]) == math.copysign(1, given_numbers[largest])

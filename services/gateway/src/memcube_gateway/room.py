@@ -19,8 +19,11 @@ from memcube_common.db.migrate import shake_hands
 from memcube_common.language.build import build_language_model
 from memcube_common.language.protocol import LanguageModel
 from memcube_common.objects import ObjectStore, open_objects
+from memcube_common.rerank.build import build_reranker
+from memcube_common.rerank.protocol import Reranker
 from memcube_common.screening import ScreeningThreads
-from memcube_common.search.store import Sizes
+from memcube_common.search.names import CommonNames
+from memcube_common.search.tiers import Sizes
 from memcube_common.security.principal import Principal
 from memcube_common.security.signing import Signer
 from memcube_common.security.tokens import AccessTokens, TokenKeys
@@ -34,6 +37,7 @@ from memcube_gateway.denials import Denials
 from memcube_gateway.gathering import Gathering
 from memcube_gateway.handlers import Changes
 from memcube_gateway.jobs import forget_old_answers, note_denials, note_used_keys, write_denials
+from memcube_gateway.scheduling import SchedulingRoom
 from memcube_gateway.settings import GatewaySettings
 from memcube_gateway.together import Answered, Making, Submitting, make_memories, read_each, submit_insights
 
@@ -77,13 +81,16 @@ class Room:
     bus: Bus
     changes: Changes
     embedding: EmbeddingRoom
+    scheduling: SchedulingRoom
     objects: ObjectStore
     language: LanguageModel | None
+    reranker: Reranker | None
     screening: ScreeningThreads
     door: Door
     desk: Desk
     decisions: Decisions
     sizes: Sizes
+    names: CommonNames
     health: Health
     meters: Meters
     denials: Denials
@@ -143,6 +150,9 @@ async def open_room(settings: GatewaySettings) -> AsyncGenerator[Room]:
         language = build_language_model(settings)
         if language is not None:
             stack.push_async_callback(language.aclose)
+        reranker = build_reranker(settings)
+        if reranker is not None:
+            stack.push_async_callback(reranker.aclose)
 
         screening = ScreeningThreads()
         stack.callback(screening.close)
@@ -157,13 +167,16 @@ async def open_room(settings: GatewaySettings) -> AsyncGenerator[Room]:
             bus=bus,
             changes=changes,
             embedding=EmbeddingRoom(bus, timeout=settings.embed_within),
+            scheduling=SchedulingRoom(bus),
             objects=open_objects(settings),
             language=language,
+            reranker=reranker,
             screening=screening,
             door=door,
             desk=desk,
             decisions=Decisions(db),
             sizes=Sizes(),
+            names=CommonNames(),
             health=Health({"postgres": postgres_answers}, informing={"nats": bus.check}),
             meters=Meters.fresh(),
             denials=denials,

@@ -9,6 +9,7 @@ from pydantic import AfterValidator, Field, SecretStr, model_validator
 
 from memcube_common.insights.settings import LearningSettings
 from memcube_common.objects.settings import ObjectSettings
+from memcube_common.rerank.settings import RerankSettings
 from memcube_common.security.nkeys import AccountKey
 from memcube_common.security.strength import weakness_of_password
 from memcube_common.security.tokens import TokenKeys
@@ -45,7 +46,7 @@ def _origins(text: str) -> str:
     return text
 
 
-class GatewaySettings(ObjectSettings, LearningSettings):
+class GatewaySettings(ObjectSettings, LearningSettings, RerankSettings):
     """The settings of the HTTP door."""
 
     token_keys: Annotated[SecretStr, AfterValidator(_fit_to_sign)] = Field(

@@ -50,6 +50,7 @@ ROOM_USERS: Final[Mapping[str, Permissions]] = MappingProxyType(
         "gateway": Permissions(
             publish=(
                 subjects.EMBED_TEXTS,
+                subjects.MAKE_SCHEDULE,
                 subjects.BELL_INSIGHTS,
                 subjects.BELL_MEMORIES,
                 subjects.BELL_CHANGES,
@@ -78,7 +79,11 @@ ROOM_USERS: Final[Mapping[str, Permissions]] = MappingProxyType(
             subscribe=(subjects.BELL_MEMORIES, subjects.EMBED_TEXTS),
             answers=True,
         ),
-        "scheduling": Permissions(),
+        "scheduling": Permissions(
+            publish=(subjects.EMBED_TEXTS,),
+            subscribe=(subjects.MAKE_SCHEDULE,),
+            answers=True,
+        ),
         "marketplace": Permissions(),
         "lifecycle": Permissions(),
     }

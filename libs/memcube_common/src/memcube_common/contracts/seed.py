@@ -44,6 +44,16 @@ class MemoriesQuery(Loose):
     query: str | None = Field(default=None, description="Another name of `text`.")
 
 
+class MemoriesSchedule(Loose):
+    """For whom memories are chosen: the fields of `POST /v1/projects/{project}/memories/schedule`.
+
+    `tags` may stand for `need_tags`, `query` for `text`.
+    """
+
+    tags: list[JsonValue] | None = Field(default=None, description="Another name of `need_tags`.")
+    query: str | None = Field(default=None, description="Another name of `text`.")
+
+
 class InsightsProcess(Loose):
     """What was learned: the fields of `POST /v1/projects/{project}/insights`; `content` may stand for `insight`."""
 

@@ -18,6 +18,7 @@ GOVERNED = ("memory", "task", "chain")
 """What is told by who may read it, with a class of subjects of its own for what is restricted."""
 
 EMBED_TEXTS = "rooms.embedding.v1.embed_texts"
+MAKE_SCHEDULE = "rooms.scheduling.v1.make_schedule"
 AGENT_ASKS = "memcube.*.ask.v1.*.*"
 AGENT_INSIGHTS = "rooms.gateway.v1.keep_insight.*.*"
 BELL_INSIGHTS = "rooms.bell.insights"
@@ -30,6 +31,7 @@ AGENTS_NEXT = "MC.API.CONSUMER.MSG.NEXT.CHANGES"
 CHANGES_ACK = "$JS.ACK.CHANGES"
 ASK_FOLLOW = "follow"
 ASK_QUERY = "query"
+ASK_SCHEDULE = "schedule"
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +51,7 @@ def sender_of(subject: str) -> Sender | None:
 
 
 def ask_subject(project: str, question: str, agent: str) -> str:
-    """Where `agent` of `project` asks `question` (ASK_FOLLOW, ASK_QUERY)."""
+    """Where `agent` of `project` asks `question` (ASK_FOLLOW, ASK_QUERY, ASK_SCHEDULE)."""
     return f"memcube.{project}.ask.v1.{question}.{agent}"
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 import uuid
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar, cast
 
 import nats.errors
 import structlog
@@ -16,7 +16,17 @@ from pydantic import TypeAdapter, ValidationError
 from memcube_common.contracts import subjects
 from memcube_common.contracts.api import MemoryQuery
 from memcube_common.contracts.asks import FollowChanges, Following, Refused
-from memcube_common.errors import FieldError, Invalid, MemCubeError, NotAllowed, NotFound, TooManyRequests, TryAgain
+from memcube_common.contracts.scheduling import ScheduleRequest
+from memcube_common.errors import (
+    FieldError,
+    Invalid,
+    MemCubeError,
+    NotAllowed,
+    NotFound,
+    TooLarge,
+    TooManyRequests,
+    TryAgain,
+)
 from memcube_common.governance.domain import PRIVILEGED
 from memcube_common.security.principal import Principal
 from memcube_gateway.agents.domain import FOLLOWERS, Connected, Roads, asker
@@ -35,6 +45,7 @@ INSIGHTS_AT_ONCE: Final = 512
 KEEP_SECONDS: Final = 4.0
 _QUERY: Final = TypeAdapter(MemoryQuery)
 _FOLLOW: Final = TypeAdapter(FollowChanges)
+_SCHEDULE: Final = TypeAdapter(ScheduleRequest)
 T = TypeVar("T")
 _log = structlog.get_logger(__name__)
 
@@ -95,7 +106,10 @@ class Asks:
     async def on_ask(self, message: Msg) -> bytes:
         """An agent asks something: every answer is a model of contracts/asks or contracts/api, as JSON."""
         try:
-            return await self._answer(message)
+            answer = await self._answer(message)
+            if len(answer) > self._room.bus.client.max_payload:
+                raise TooLarge("The answer is larger than a message may be: ask for less, or over HTTP.")
+            return answer
         except MemCubeError as error:
             wrong = "; ".join(f"{one.field}: {one.message}" for one in error.errors[:8])
             detail = f"{error.detail} ({wrong})" if wrong else error.detail
@@ -116,6 +130,8 @@ class Asks:
         match asked.question:
             case subjects.ASK_QUERY:
                 return await self._query(who, message.data)
+            case subjects.ASK_SCHEDULE:
+                return await self._schedule(who, message.data)
             case subjects.ASK_FOLLOW:
                 return await self._follow(who, message.data)
             case _:
@@ -132,6 +148,12 @@ class Asks:
         query = _read(_QUERY, body)
         patience = Patience(self._room.settings.answer_within)
         return answer_json(await find(query, self._room, _principal(who), patience))
+
+    async def _schedule(self, who: Connected, body: bytes) -> bytes:
+        """Memories chosen for the agent that asks; `agent_id` may be left out."""
+        asked = _read(_SCHEDULE, _signed(body, who.grant.agent))
+        patience = Patience(self._room.settings.answer_within)
+        return await self._room.scheduling.schedule(asked, _principal(who), patience)
 
     async def _follow(self, who: Connected, body: bytes) -> bytes:
         wanted, grant = _read(_FOLLOW, body or b"{}"), who.grant
@@ -158,6 +180,19 @@ def _read(adapter: TypeAdapter[T], body: bytes) -> T:
         raise Invalid(
             errors=[FieldError(".".join(map(str, one["loc"])) or "body", one["msg"]) for one in wrong]
         ) from None
+
+
+def _signed(body: bytes, agent: str) -> bytes:
+    """The body with its sender as `agent_id`; what is no object is refused when it is read. Raises Invalid."""
+    try:
+        fields = json.loads(body)
+    except (ValueError, RecursionError):
+        return body
+    if not isinstance(fields, dict):
+        return body
+    if cast("dict[str, object]", fields).setdefault("agent_id", agent) != agent:
+        raise Invalid(errors=[FieldError("agent_id", "must be the agent that is connected, or be left out")])
+    return json.dumps(fields).encode()
 
 
 def _principal(who: Connected) -> Principal:

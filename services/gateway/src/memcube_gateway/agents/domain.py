@@ -102,6 +102,8 @@ class Roads:
         if not is_project_slug(grant.project) or not is_agent_name(grant.agent) or grant.role not in _ROLES:
             raise ValueError("not a name that may stand in a subject")
         publish = [subjects.ask_subject(grant.project, subjects.ASK_QUERY, grant.agent)]
+        if grant.role != "PUBLIC":
+            publish.append(subjects.ask_subject(grant.project, subjects.ASK_SCHEDULE, grant.agent))
         if may_submit(grant.role):
             publish.append(f"memcube.{grant.project}.insight.v1.submitted.{grant.agent}")
         if grant.role in FOLLOWERS:

@@ -16,9 +16,10 @@ from starlette.types import Message
 from memcube_common.contracts.api import Memory, QueryAnswer, Receipt, Receipts
 from memcube_common.contracts.book import Purged
 from memcube_common.contracts.learning import DryRun
-from memcube_common.contracts.seed import InsightsProcess, MemoriesCrud, MemoriesQuery
+from memcube_common.contracts.scheduling import Schedule
+from memcube_common.contracts.seed import InsightsProcess, MemoriesCrud, MemoriesQuery, MemoriesSchedule
 from memcube_common.errors import FieldError, Invalid, NotAllowed
-from memcube_gateway.routes import book, insights, memories, reference
+from memcube_gateway.routes import book, insights, memories, reference, schedules
 from memcube_gateway.routes.bodies import parse, read_body
 from memcube_gateway.routes.door import InKnock, Visit
 
@@ -26,6 +27,7 @@ router = APIRouter(tags=["functions"])
 
 _CRUD: Final = TypeAdapter(MemoriesCrud)
 _QUERY: Final = TypeAdapter(MemoriesQuery)
+_SCHEDULE: Final = TypeAdapter(MemoriesSchedule)
 _INSIGHTS: Final = TypeAdapter(InsightsProcess)
 _ID: Final = TypeAdapter(UUID)
 
@@ -106,6 +108,33 @@ async def seed_memories_query(request: Request, knock: InKnock) -> Response:
     if given.query is not None:
         _put(fields, "text", given.query, said="query")
     return await memories.query_memories(_with(request, fields), await knock.into(given.project_id))
+
+
+@router.post(
+    "/functions/v1/memories-schedule",
+    operation_id="seed_memories_schedule",
+    summary="The seed's memories-schedule",
+    response_model=Schedule,
+    responses=reference.problems(400, 401, 403, 404, 408, 413, 415, 422, 503),
+    openapi_extra=reference.takes(
+        (MemoriesSchedule,),
+        {
+            "task": {
+                "agent_id": "bot-001", "task_id": "TASK-123", "tags": ["react", "hooks"], "token_budget": 4000
+            }
+        },
+    ),
+)  # fmt: skip
+async def seed_memories_schedule(request: Request, knock: InKnock) -> Response:
+    """Choose memories for an agent, as `POST /v1/projects/{project}/memories/schedule` does."""
+    given = parse(_SCHEDULE, await read_body(request, knock))
+    fields = given.others
+    if given.tags is not None:
+        _put(fields, "need_tags", given.tags, said="tags")
+    if given.query is not None:
+        _put(fields, "text", given.query, said="query")
+    visit = await knock.into(given.project_id)
+    return await schedules.schedule_memories(_with(request, fields), _of_a_member(visit))
 
 
 @router.post(

@@ -11,7 +11,7 @@ from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
-from memcube_common.contracts import api, book, identity, learning, links, payloads, seed
+from memcube_common.contracts import api, book, identity, learning, links, payloads, scheduling, seed
 from memcube_common.contracts.fields import Governance
 
 REF: Final = "#/components/schemas/{model}"
@@ -35,6 +35,8 @@ BODIES: Final[tuple[type[BaseModel], ...]] = (
     links.ChainMove,
     links.ChainOrder,
     links.SynthesisRequest,
+    scheduling.ScheduleRequest,
+    scheduling.ScheduleFeedback,
     Governance,
     identity.SignIn,
     identity.Refresh,
@@ -48,6 +50,7 @@ BODIES: Final[tuple[type[BaseModel], ...]] = (
     identity.NewKey,
     seed.MemoriesCrud,
     seed.MemoriesQuery,
+    seed.MemoriesSchedule,
     seed.InsightsProcess,
 )
 EVENT_EXAMPLE: Final = (
@@ -184,6 +187,7 @@ def describe(application: FastAPI) -> dict[str, Any]:
             {"name": "memories", "description": "What is known: find it, read it, bring it in."},
             {"name": "tasks", "description": "Which memories a task read and wrote."},
             {"name": "chains", "description": "Memories in an order of their own."},
+            {"name": "schedules", "description": "Memories chosen for an agent inside its budget, and why."},
             {"name": "changes", "description": "What happened, as it happens."},
             {"name": "projects", "description": "A project and what it holds."},
             {"name": "auth", "description": "Signing in with e-mail and password, and staying signed in."},

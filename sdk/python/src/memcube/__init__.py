@@ -37,8 +37,11 @@ from memcube.models import (
     Receipt,
     Reset,
 )
+from memcube.outcomes import Recommendation, Recommendations
 from memcube.patience import Patience
 from memcube.queries import QueryOptions
+from memcube.scheduled import Replay, Schedule, ScheduleCandidate, ScheduledMemory, ScheduleRecord
+from memcube.schedules import ScheduleOptions
 
 __all__ = [
     "Account",
@@ -68,7 +71,15 @@ __all__ = [
     "ProjectSettings",
     "QueryOptions",
     "Receipt",
+    "Recommendation",
+    "Recommendations",
+    "Replay",
     "Reset",
+    "Schedule",
+    "ScheduleCandidate",
+    "ScheduleOptions",
+    "ScheduleRecord",
+    "ScheduledMemory",
     "Session",
     "TooLarge",
     "TooManyRequests",

@@ -29,6 +29,8 @@ from memcube.models import Found, Published, ReceiptNews
 from memcube.news import ChangeStream, Pulled, ReceiptStream, Start
 from memcube.patience import Patience
 from memcube.queries import QueryOptions, answer_of, found_in, query_body
+from memcube.scheduled import Schedule
+from memcube.schedules import ScheduleOptions, schedule_body
 
 __all__ = ["AgentConnection", "ChangeStream", "NotAllPublished", "Published", "ReceiptNews", "ReceiptStream"]
 
@@ -201,6 +203,21 @@ class AgentConnection:
         said = await self._link.ask("query", encoded(body), timeout=timeout)
         try:
             return found_in(answer_of(body).model_validate(said))
+        except ValidationError:
+            raise Unavailable("the answer could not be read") from None
+
+    async def schedule(
+        self, request: Mapping[str, Any] | None = None, /, *, timeout: float = 5.0, **options: Unpack[ScheduleOptions]
+    ) -> Schedule:
+        """Have memories chosen for this agent inside its budget; see `ScheduleOptions`, without `agent_id`.
+
+        Raises Invalid, TooLarge beyond what one message holds (1 MB: ask for less, or over HTTP), NotAllowed,
+        Unavailable, Unreachable.
+        """
+        self._must_be_agent()
+        said = await self._link.ask("schedule", encoded(schedule_body(request, options)), timeout=timeout)
+        try:
+            return Schedule.model_validate(said)
         except ValidationError:
             raise Unavailable("the answer could not be read") from None
 

@@ -16,6 +16,7 @@ from memcube.memories import Memories
 from memcube.models import Change, Reset
 from memcube.patience import Patience
 from memcube.receipts import Receipts
+from memcube.schedules import Schedules
 from memcube.settings import Settings
 from memcube.tasks import Tasks
 from memcube.transport import Method, Transport
@@ -64,6 +65,7 @@ class MemCubeClient:
         self.settings = Settings(self._transport)
         self.tasks = Tasks(self._transport)
         self.chains = Chains(self._transport)
+        self.schedules = Schedules(self._transport)
 
     @classmethod
     def from_environment(cls) -> Self:

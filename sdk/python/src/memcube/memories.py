@@ -20,6 +20,8 @@ from memcube.models import (
 )
 from memcube.payloads import Payloads
 from memcube.queries import QueryOptions, answer_of, found_in, query_body
+from memcube.scheduled import Schedule
+from memcube.schedules import ScheduleOptions, Schedules, schedule_body
 from memcube.synthesis import Synthesis
 from memcube.transport import Transport
 
@@ -34,6 +36,7 @@ class Memories:
         self.upload = self.payloads.upload
         self.download = self.payloads.download
         self.synthesize = Synthesis(transport).synthesize
+        self._make_schedule = Schedules(transport).make
 
     async def create(
         self,
@@ -129,6 +132,15 @@ class Memories:
             if page.next_cursor is None:
                 return
             body["cursor"] = page.next_cursor
+
+    async def schedule(self, request: Mapping[str, Any] | None = None, **options: Unpack[ScheduleOptions]) -> Schedule:
+        """Have memories chosen for an agent inside its budget: `schedule({"agent_id": "bot-001", "text": "…"})`.
+
+        Or the same as arguments; see `ScheduleOptions`. `.prompt` goes before the agent's own prompt, `.memories` says
+        what is in it. What is chosen is recorded (`client.schedules`); tried again after an answer was lost, it may be
+        recorded twice. Raises Invalid with the fields refused, Unavailable or Unreachable when patience ends.
+        """
+        return await self._make_schedule(schedule_body(request, options))
 
     async def import_many(self, memories: Iterable[Mapping[str, Any]]) -> list[ImportResult]:
         """Bring in 1 to 500 memories that existed elsewhere, together or not at all; results in the order given.

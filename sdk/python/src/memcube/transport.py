@@ -82,11 +82,12 @@ class Transport:
         version: int | None = None,
         extra_seconds: float = 0.0,
         patience: Patience | None = None,
+        keyed: bool = True,
     ) -> A:
         """The server's answer, after as many attempts as `patience` allows; a write has the same effect once or often.
 
         streamed: a body that is no JSON. version: which one a change is meant for. extra_seconds: how long the server
-        may hold the answer back by itself.
+        may hold the answer back by itself. keyed: send an Idempotency-Key, so that what is tried again happens once.
         Raises the MemCubeError the server names; Unreachable or Unavailable when patience ends.
         """
         response = await self._exchange(
@@ -98,6 +99,7 @@ class Transport:
             version=version,
             extra_seconds=extra_seconds,
             patience=patience,
+            keyed=keyed,
         )
         return _understood(answer, response)
 
@@ -147,6 +149,7 @@ class Transport:
         extra_seconds: float = 0.0,
         patience: Patience | None = None,
         is_open: bool = False,
+        keyed: bool = True,
     ) -> httpx.Response:
         """A good answer, after as many attempts as `patience` allows. is_open: no credential is shown."""
         content = None if body is None else encoded(body)
@@ -157,7 +160,7 @@ class Transport:
             headers |= {"Content-Type": streamed.kind, "Content-Length": str(streamed.length)}
         if version is not None:
             headers["If-Match"] = f'"{version}"'
-        if method != "GET":
+        if method != "GET" and keyed:
             headers["Idempotency-Key"] = str(new_id())
         patience = patience or self.patience
         clock = asyncio.get_running_loop().time

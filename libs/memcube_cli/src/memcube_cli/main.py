@@ -5,6 +5,7 @@ import typer
 from memcube_cli import (
     demo,
     doctor,
+    embeddings,
     init,
     insight,
     isolation,
@@ -18,6 +19,7 @@ from memcube_cli import (
     query,
     quota,
     receipt,
+    schedule,
     up,
     watch,
 )
@@ -32,8 +34,8 @@ app = typer.Typer(
 
 # A new group of commands is a module with a function `register(app)`, added to this list.
 COMMANDS = (
-    up, init, demo, insight, memory, query, watch, receipt, parked, project, member, key, quota, provision, nats_keys,
-    doctor, isolation
+    up, init, demo, insight, memory, query, schedule, watch, receipt, parked, project, member, key, quota, provision,
+    nats_keys, embeddings, doctor, isolation
 )  # fmt: skip
 for group in COMMANDS:
     group.register(app)

@@ -79,6 +79,20 @@ def _insight(tenant: Tenant) -> dict[str, Any]:
     }
 
 
+def _outcome(tenant: Tenant) -> dict[str, Any]:
+    return {"outcomes": [{"memory_id": tenant["memory open"], "outcome": "used"}]}
+
+
+def _schedule(tenant: Tenant) -> dict[str, Any]:
+    return {
+        "agent_id": tenant["MEMBER handle"],
+        "task_id": tenant["task"],
+        "text": tenant["text"],
+        "need_tags": [tenant["tag"]],
+        "token_budget": 10_000,
+    }
+
+
 def _import(tenant: Tenant) -> dict[str, Any]:
     one = {
         "id": tenant["external"] + "open",
@@ -162,6 +176,32 @@ ENTRIES: Final[Mapping[str, Entry]] = {
             "idempotency key": _with(lambda t: {"text": t["text"], "mode": "keyword"}, once="yes"),
         },
         control=("VIEWER key", _with(lambda t: {"limit": 1}), 200),
+    ),
+    "schedule_memories": Entry(
+        {
+            "agent, task, words and tags": _with(_schedule),
+            "explained": _with(lambda t: {**_schedule(t), "explain": True, "include_insights": True}),
+            "idempotency key": _with(_schedule, once="yes"),
+        },
+        control=("VIEWER key", _with(lambda t: {"agent_id": "control"}), 200),
+        compared=False,
+        turn=1,
+    ),
+    "list_schedules": Entry(
+        {
+            "agent": lambda t: Call(query={"agent_id": t["MEMBER handle"]}),
+            "task": lambda t: Call(query={"task_id": t["task"]}),
+        },
+        control=("MEMBER token", _plain, 200),
+    ),
+    "get_schedule": Entry(
+        {"schedule": _of("schedule", "schedule_id"), "memory": _of("memory open", "schedule_id")},
+        control=("MEMBER token", _of("schedule", "schedule_id"), 200),
+    ),
+    "replay_schedule": Entry(
+        {"schedule": _of("schedule", "schedule_id")},
+        control=("MEMBER token", _of("schedule", "schedule_id"), 200),
+        turn=1,
     ),
     "import_memories": Entry(
         {"external id and parents": _with(_import), "idempotency key": _with(_import, once="yes")},
@@ -517,6 +557,31 @@ ENTRIES: Final[Mapping[str, Entry]] = {
     "seed_memories_query": Entry(
         {"words": _with(lambda t: {"project_id": t.slug, "text": t["text"], "mode": "keyword", "limit": 200})},
         control=("VIEWER key", _with(lambda t: {"project_id": t.slug, "limit": 1}), 200),
+        turn=1,
+    ),
+    "give_schedule_feedback": Entry(
+        {
+            "schedule and memory": _with(_outcome, {"schedule_id": "schedule"}),
+            "memory for a schedule": _with(_outcome, {"schedule_id": "memory open"}),
+            "idempotency key": _with(_outcome, {"schedule_id": "schedule"}, once="yes"),
+        },
+        control=("MEMBER token", _with(_outcome, {"schedule_id": "schedule"}), 200),
+        turn=1,
+    ),
+    "list_recommendations": Entry(
+        {"agent": _of("MEMBER handle", "agent")},
+        control=("VIEWER key", _of("MEMBER handle", "agent"), 200),
+    ),
+    "seed_memories_schedule": Entry(
+        {
+            "agent, task and tags": _with(
+                lambda t: {
+                    "project_id": t.slug, "agent_id": t["MEMBER handle"], "task_id": t["task"], "tags": [t["tag"]]
+                }
+            )
+        },
+        control=("VIEWER key", _with(lambda t: {"project_id": t.slug, "agent_id": "control"}), 200),
+        compared=False,
         turn=1,
     ),
     "seed_insights_process": Entry(

@@ -85,10 +85,44 @@ def calls_of(pair: Pair, rows: Mapping[str, Sequence[Row]]) -> dict[str, list[Ca
     vectors = sum(row["project_id"] == pair.a for row in rows["memory_vectors"])
     counted = frozenset({str(vectors)})
     truth = ("True", "False", "None", "")
+    changed = sum(row["project_id"] == pair.a for row in rows["changes"])
     user = readers[1]
     return {
-        "text_candidates": candidates("select memory_id from memcube.text_candidates('verify', '{}', 1000, 1000)")
-        + candidates("select memory_id from memcube.text_candidates('verify', '{verify}', 1000, 1000)"),
+        "word_candidates": candidates(
+            "select memory_id from memcube.word_candidates('{verify}', '{1}', '{0}', '{}', 1000, 1000)"
+        )
+        + candidates("select memory_id from memcube.word_candidates('{verify}', '{1}', '{0}', '{verify}', 1000, 1000)"),
+        "text_details": [
+            Call(
+                actor,
+                f"select u from memcube.text_details('{{verify}}', '{{1}}', '{{verify}}', {GENERATION}::smallint,"
+                f" '[1,2]', {every}, 1000) d cross join lateral unnest(array[d.memory_id, d.previous, d.following]) u"
+                " where u is not null",
+                readable(actor, indexed),
+                readable(actor, indexed),
+            )
+            for actor in (*readers, public)
+        ],
+        "question_terms": [
+            Call(actor, f"select n from memcube.question_terms('simple', '{asked}', ''), unnest(counts) n", told, told)
+            for actor in (*readers, public)
+            for asked, told in (
+                ("verify", frozenset({"1" if actor.role in {"VIEWER", "PUBLIC"} else "3"})),
+                (pair.hash(pair.b, "term"), frozenset({"0"})),
+            )
+        ],
+        "common_words": nothing(f"select memcube.common_words('simple', '{{{pair.hash(pair.b, 'term')}}}', 0.01)"),
+        "uncounted_projects": nothing(
+            "select memcube.uncounted_projects(1000)",
+            Actor("memcube_worker", pair.a, "room:gateway"),
+            Actor("memcube_worker", pair.a),
+            Actor("memcube_worker"),
+        ),
+        "fold_terms": [
+            Call(
+                Actor("memcube_worker", "", "room:lifecycle"), "select memcube.fold_terms(null, 1000)", frozenset({"0"})
+            )
+        ],
         "tag_candidates": candidates("select memory_id from memcube.tag_candidates('{verify}', null, 1000)")
         + candidates("select memory_id from memcube.tag_candidates(null, '{verify,else}', 1000)"),
         "vector_candidates": candidates(
@@ -96,6 +130,9 @@ def calls_of(pair: Pair, rows: Mapping[str, Sequence[Row]]) -> dict[str, list[Ca
         )
         + candidates(
             f"select memory_id from memcube.vector_candidates({GENERATION}::smallint, '[1,2]', '{{}}', 1000, 1000)"
+        )
+        + candidates(  # by way of the graph
+            f"select memory_id from memcube.vector_candidates({GENERATION}::smallint, '[1,2]', '{{}}', 1000, -1000)"
         ),
         "vector_distances": nothing(
             f"select memory_id from memcube.vector_distances({GENERATION}::smallint, '[1,2]', {theirs})"
@@ -137,7 +174,8 @@ def calls_of(pair: Pair, rows: Mapping[str, Sequence[Row]]) -> dict[str, list[Ca
             for actor in readers
         ],
         "revise_content": anything(
-            f"select memcube.revise_content(({ours})[1], 'x', null, null, null, null, null, null, null, null, null)",
+            f"select memcube.revise_content(({ours})[1], 'x', null, null, null, null, null, null, null, null, null,"
+            " 0::smallint)",
             user,
             truth,
         ),
@@ -238,8 +276,69 @@ def calls_of(pair: Pair, rows: Mapping[str, Sequence[Row]]) -> dict[str, list[Ca
             f"({theirs})[1:1], array[{told}], '1 h')",
             *readers,
         ),
+        "take_mark": [
+            Call(actor, "select settled from memcube.take_mark()", frozenset({"3"}), frozenset({"3"}))
+            for actor in readers
+        ],
+        "mark_holds": [
+            Call(
+                actor,
+                f"select memcube.mark_holds(0, '2000-01-01', {changed}, 3, counted, null) from memcube.take_mark()",
+                frozenset({"True"}),
+                frozenset({"True"}),
+            )
+            for actor in readers
+        ],
+        "say_outcomes": [
+            Call(
+                actor,
+                f"select memcube.say_outcomes('{pair.id(pair.b, 'schedule', 'bob', '1')}', ({theirs})[1:1], "
+                "'{used}')",
+                frozenset({"None"}),
+            )
+            for actor in readers
+        ]
+        + [
+            Call(
+                actor,
+                f"select memcube.say_outcomes('{pair.id(pair.a, 'schedule', 'bob', '1')}', ({theirs})[1:1], "
+                "'{used}')",
+                frozenset({"None", "3"}),
+            )
+            for actor in readers
+        ],
+        **{
+            name: nothing(
+                f"select project_id from memcube.{name}({asked})",
+                Actor("memcube_worker", pair.a, "room:gateway"),
+                Actor("memcube_worker", pair.a),
+                Actor("memcube_worker"),
+            )
+            for name, asked in (
+                ("projects_to_recall", "100"),
+                ("projects_to_settle", "'0', '0', 100"),
+                ("projects_to_recommend", "'0', 100"),
+            )
+        },
         "forget_recalls": [
             Call(actor, "select memcube.forget_recalls(1000)", frozenset({"0"}), frozenset({"0"}))
+            for actor in (Actor("memcube_worker", pair.a, "room:gateway"), Actor("memcube_worker"))
+        ],
+        "pinned_memories": [
+            Call(actor, "select memory_id from memcube.pinned_memories(1000)", readable(actor, ids))
+            for actor in readers
+        ],
+        "extents": [
+            Call(
+                actor,
+                f"select memory_id from memcube.extents({every}, true)",
+                readable(actor, paid),
+                readable(actor, paid),
+            )
+            for actor in readers
+        ],
+        "forget_schedules": [
+            Call(actor, "select memcube.forget_schedules(1, 1000)", frozenset({"0"}), frozenset({"0"}))
             for actor in (Actor("memcube_worker", pair.a, "room:gateway"), Actor("memcube_worker"))
         ],
         "give_back_quotas": anything("select memcube.give_back_quotas(1, 1)", worker, truth),
@@ -251,6 +350,12 @@ def calls_of(pair: Pair, rows: Mapping[str, Sequence[Row]]) -> dict[str, list[Ca
         ),
         "claim_objects": nothing(
             "select key from memcube.claim_objects(now() + interval '1 day', '1 s', 1000)",
+            Actor("memcube_worker", pair.a, "room:gateway"),
+            Actor("memcube_worker", pair.a),
+            Actor("memcube_worker"),
+        ),
+        "graph_work": nothing(
+            "select name from memcube.graph_work(0, -1)",
             Actor("memcube_worker", pair.a, "room:gateway"),
             Actor("memcube_worker", pair.a),
             Actor("memcube_worker"),

@@ -232,6 +232,21 @@ def _of_memories(pair: Pair, project: str) -> dict[str, list[Row]]:
             }
             for memory in found
         ],
+        "term_stats": [
+            {"project_id": project, "term": "verify", "open": 1, "shared": 3},
+            {"project_id": project, "term": pair.hash(project, "term"), "open": 1, "shared": 3},
+        ],
+        "text_stats": [{"project_id": project, "open": 1, "shared": 3}],
+        "text_changes": [
+            {
+                "project_id": project,
+                "memory_id": pair.id(project, "memory", "open"),
+                "id": 1_000_000_000,
+                "audience": 0,
+                "sign": 1,
+                "terms": ["verify"],
+            }
+        ],
         "memory_vectors": [
             {
                 "project_id": project,
@@ -243,6 +258,10 @@ def _of_memories(pair: Pair, project: str) -> dict[str, list[Row]]:
                 "audience": memory["audience"],
             }
             for memory in found
+        ],
+        "vector_graphs": [{"project_id": project, "generation": GENERATION, "dimensions": 2, "seconds": 1.0}],
+        "embedding_backfills": [
+            {"project_id": project, "migration": 1, "todo": 1, "fed": 0, "made": 0, "refused": 0, "refusals": {}}
         ],
         "memory_task_links": [
             {
@@ -438,6 +457,79 @@ def _of_a_project(pair: Pair, project: str) -> dict[str, list[Row]]:
             }
             for hours in (0, 48)
         ],
+        "schedules": [
+            {
+                "project_id": project,
+                "id": pair.id(project, "schedule", by, str(hours)),
+                "agent_id": "ada",
+                "made_by": by,
+                "made_at": _ago(hours=hours),
+                "asked": {},
+                "weights": {},
+                "token_budget": 10,
+                "tokens_used": 1,
+                "chosen": [pair.id(project, "memory", "open")],
+                "weighed": "\\x00",
+                "settled_at": settled,
+                "recalled_at": recalled,
+            }
+            for by, settled, recalled in (
+                ("ada", None, None),
+                ("mia", None, _ago()),
+                ("bob", _ago(), None),
+                ("max", _ago(), _ago()),
+            )
+            for hours in (1, 48)
+        ],
+        "schedule_outcomes": [
+            {
+                "project_id": project,
+                "schedule_id": pair.id(project, "schedule", by, "1"),
+                "memory_id": pair.id(project, "memory", name),
+                "made_by": by,
+                "agent_id": by,
+                "outcome": "helpful",
+                "said_by": said_by,
+                "said_at": _ago(days=1),
+                "counted": counted,
+            }
+            for by, said_by in (("mia", "mia"), ("bob", "olga"), ("ada", "ada"))
+            for name, counted in (("open", "helpful"), ("public", "harmful"), ("private", None))
+        ],
+        "memory_uses": [
+            {
+                "project_id": project,
+                "memory_id": pair.id(project, "memory", "open"),
+                "made_by": by,
+                "agent_id": by,
+                "scheduled": 1,
+                "used": 1,
+                "ignored": 0,
+                "helpful": 0,
+                "harmful": 0,
+                "last_at": _ago(),
+            }
+            for by in ("mia", "bob")
+        ],
+        "recommendations": [
+            {
+                "project_id": project,
+                "agent_id": "bot",
+                "made_by": by,
+                "memory_id": pair.id(project, "memory", "open"),
+                "score": 0.5,
+                "because": ["x"],
+            }
+            for by in ("mia", "bob", "vic", "somebody")
+        ],
+        "usage_marks": [
+            {
+                "project_id": project,
+                "settled": 3 if project == pair.a else 5,
+                "considered": 1,
+                "computed_at": _ago(days=9),
+            }
+        ],
         "idempotency_keys": [
             {
                 "project_id": project,
@@ -532,6 +624,15 @@ def _of_nobody(pair: Pair) -> dict[str, list[Row]]:
             for which, expires in (("new", _ago(days=-9)), ("ended", _ago(hours=2)), ("old", _ago(days=3)))
         ],
         "embedding_models": [{"name": pair.a, "dimensions": 2, "fingerprint": "x", "generation": GENERATION}],
+        "embedding_migrations": [
+            {
+                "id": pair.number("migration") % 2**31,
+                "target": "local",
+                "state": "cancelled",
+                "from_generation": GENERATION,
+                "started_at": _ago(),
+            }
+        ],
         "schema_migrations": [{"version": pair.hash("migration")[:20]}],
     }
 

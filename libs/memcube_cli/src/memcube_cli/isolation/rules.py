@@ -283,6 +283,35 @@ def _ends_chain(actor: Actor, row: Row) -> bool:
     return _writes_in_own(actor, row) and (actor.privileged or _by_itself(actor, row))
 
 
+def _asks(actor: Actor, row: Row) -> bool:
+    return own(actor, row) and (actor.privileged or row["made_by"] == actor.principal)
+
+
+def _asked(actor: Actor, row: Row) -> bool:
+    return own(actor, row) and row["made_by"] == actor.principal and row["settled_at"] is None
+
+
+def _scheduled_long_ago(actor: Actor, row: Row) -> bool:
+    old = datetime.fromisoformat(row["made_at"]) < datetime.now(UTC) - timedelta(hours=24)
+    return actor.principal == "room:scheduling" and old
+
+
+def _schedule_waits(actor: Actor, row: Row) -> bool:
+    return actor.principal == "room:scheduling" and (row["settled_at"] is None or row["recalled_at"] is None)
+
+
+def _says(actor: Actor, row: Row) -> bool:
+    return _writes_in_own(actor, row) and row["said_by"] == actor.principal
+
+
+def _said(actor: Actor, row: Row) -> bool:
+    return own(actor, row) and row["said_by"] == actor.principal
+
+
+def _outcome_waits(actor: Actor, row: Row) -> bool:
+    return actor.principal == "room:scheduling" and row["counted"] != row["outcome"]
+
+
 def _sweeps_away(actor: Actor, row: Row) -> bool:
     return actor.principal == "room:lifecycle" and row["state"] == "leaving"
 
@@ -355,6 +384,14 @@ CLOSED: Final = rule()
 _OPERATOR: Final = _as("operator")
 _RELAY: Final = _as("room:relay")
 _SWEEP: Final = _as("room:lifecycle")
+
+
+def _tends(actor: Actor, row: Row) -> bool:
+    return own(actor, row) and _SWEEP(actor, row)
+
+
+_EMBEDDING: Final = _as("room:embedding")
+_SCHEDULING: Final = _as("room:scheduling")
 _DISPATCH: Final = _as("room:ingestion", "room:embedding", "room:lifecycle")
 
 RULES: Final[Mapping[tuple[str, str], Rule]] = {
@@ -374,6 +411,7 @@ RULES: Final[Mapping[tuple[str, str], Rule]] = {
     ("chains", "memcube_user"): rule(_reads_chain, update=_changes_chain, becomes=own, delete=_ends_chain),
     ("insights", "memcube_user"): rule(_sender, insert=_sender_writes, update=_sender_writes, becomes=own),
     ("conversations", "memcube_user"): rule(_sender, insert=_sender_writes),
+    ("schedules", "memcube_user"): rule(_asks, insert=_asked),
     ("idempotency_keys", "memcube_user"): rule(_own_key, insert=_own_key, update=_own_key),
     ("work_queue", "memcube_user"): rule(insert=own),
     ("changes", "memcube_user"): rule(follows),
@@ -387,6 +425,7 @@ RULES: Final[Mapping[tuple[str, str], Rule]] = {
         _managers_by_account, insert=_makes_key, update=_manages_key, becomes=_revoked_key
     ),
     ("project_events", "memcube_user"): rule(_managers),
+    ("recommendations", "memcube_user"): rule(_asks),
     # the door
     ("accounts", "memcube_doorkeeper"): rule(_account_found, insert=_account_itself, update=_account_itself),
     ("sessions", "memcube_doorkeeper"): rule(
@@ -405,12 +444,16 @@ RULES: Final[Mapping[tuple[str, str], Rule]] = {
     # rooms at work
     ("projects", "memcube_worker"): rule(_own_project),
     ("idempotency_keys", "memcube_worker"): rule(_forgettable, delete=_forgettable),
-    ("embedding_models", "memcube_worker"): rule(_a_room, insert=_as("room:embedding")),
+    ("embedding_models", "memcube_worker"): rule(_a_room, insert=_EMBEDDING, update=_EMBEDDING),
+    ("embedding_migrations", "memcube_worker"): rule(_a_room, update=_EMBEDDING),
     ("schema_migrations", "memcube_worker"): rule(_named),
+    ("vector_graphs", "memcube_worker"): rule(own, insert=_tends, delete=_tends),
     # owners of definer functions
     ("memories", "memcube_search"): rule(may_read),
     ("memory_text", "memcube_search"): rule(always),  # so that `@@` keeps its index: its functions name the project
     ("memory_task_links", "memcube_search"): rule(own, insert=_links, delete=_writes_in_own),
+    ("schedules", "memcube_search"): rule(_asks),
+    ("schedule_outcomes", "memcube_search"): rule(own, insert=_says, update=_writes_in_own, becomes=_said),
     ("chains", "memcube_search"): rule(_reads_chain, insert=_links, update=_changes_chain, becomes=own),
     ("changes", "memcube_feed"): rule(insert=_own_or_outside),
     ("memories", "memcube_feed"): rule(_own_or_outside),
@@ -418,7 +461,16 @@ RULES: Final[Mapping[tuple[str, str], Rule]] = {
     ("memory_events", "memcube_feed"): rule(insert=_own_or_outside),
     ("work_queue", "memcube_dispatch"): rule(_DISPATCH, update=_DISPATCH),
     ("recalls", "memcube_dispatch"): rule(_recalled_long_ago, delete=_recalled_long_ago),
+    ("schedules", "memcube_dispatch"): rule(_either(_scheduled_long_ago, _schedule_waits), delete=_scheduled_long_ago),
+    ("schedule_outcomes", "memcube_dispatch"): rule(_outcome_waits),
+    ("usage_marks", "memcube_dispatch"): rule(_SCHEDULING),
     ("objects", "memcube_dispatch"): rule(_SWEEP, update=_SWEEP, delete=_sweeps_away),
+    ("memory_vectors", "memcube_dispatch"): rule(_SWEEP),
+    ("text_changes", "memcube_dispatch"): rule(_SWEEP),
+    ("vector_graphs", "memcube_dispatch"): rule(_SWEEP),
+    ("vector_graphs", "memcube_search"): rule(own),
+    ("projects", "memcube_dispatch"): rule(_SWEEP),
+    ("embedding_models", "memcube_dispatch"): rule(_SWEEP),
     ("project_events", "memcube_governor"): rule(insert=_own_or_outside),
     ("projects", "memcube_governor"): rule(_own_project_or_outside),
     # across projects, under a name of their own
@@ -429,6 +481,9 @@ RULES: Final[Mapping[tuple[str, str], Rule]] = {
     ("parked", "memcube_operator"): rule(_OPERATOR, delete=_OPERATOR),
     ("insights", "memcube_operator"): rule(_OPERATOR, update=_OPERATOR),
     ("work_queue", "memcube_operator"): rule(_OPERATOR, insert=_OPERATOR),
+    ("embedding_models", "memcube_operator"): rule(_OPERATOR, update=_OPERATOR),
+    ("embedding_migrations", "memcube_operator"): rule(_OPERATOR, insert=_OPERATOR, update=_OPERATOR),
+    ("embedding_backfills", "memcube_operator"): rule(_OPERATOR),
     ("projects", "memcube_operator"): rule(_OPERATOR, insert=_OPERATOR, update=_OPERATOR),
     ("accounts", "memcube_operator"): rule(_OPERATOR, insert=_OPERATOR),
     ("members", "memcube_operator"): rule(_OPERATOR, insert=_OPERATOR),

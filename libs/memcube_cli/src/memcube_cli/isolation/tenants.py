@@ -34,10 +34,13 @@ KEY_ROLES: Final = (*ROLES, "SERVICE")
 SETTLES_WITHIN: Final = 15.0
 VOLATILE: Final = (
     "last_used_at,last_used,usage_hits,due_at,attempts,embedding_state,embedding_model,embedding_reason,embedded_at,"
-    "updated_at,stored_at,state,memory_id,audience"
+    "updated_at,stored_at,state,memory_id,audience,settled_at,recalled_at,feedback,counted"
 )
 """Columns the house itself goes on writing after a tenant was made."""
-DERIVED: Final = frozenset({"work_queue", "memory_vectors", "feed", "feed_heads", "changes", "memory_events"})
+DERIVED: Final = frozenset(
+    {"work_queue", "memory_vectors", "feed", "feed_heads", "changes", "memory_events"}
+    | {"recalls", "memory_uses", "recommendations", "usage_marks", "term_stats", "text_stats", "text_changes"}
+)
 """Tables the house itself goes on filling; what a foreigner did would show in the others too."""
 
 
@@ -232,6 +235,12 @@ async def _fill(tenant: Tenant, http: httpx.AsyncClient, admin: Connection) -> N
             tenant, f"of {role}", {"governance": {}, "created_by": tenant[f"{role} handle"]}
         )
         tenant.slots[f"memory of {role}"] = receipt["memory_id"]
+    body = {"agent_id": tenant["MEMBER handle"], "task_id": tenant["task"], "need_tags": [tenant["tag"]]}
+    member = {"authorization": tenant.who["MEMBER token"].authorization or ""}
+    answer = await http.post(f"{base}/memories/schedule", json=body, headers=member)
+    _expect(answer, 200, "schedule memories")
+    tenant.slots["schedule"] = answer.json()["id"]
+    tenant.canaries.add(answer.json()["id"])
     answer = await http.post(
         f"{base}/members", json={"handle": tenant.canary("guest"), "role": "VIEWER"}, headers=owner
     )

@@ -19,7 +19,8 @@ from benchmarks.query import LIMIT, halfvec
 from benchmarks.stage import Connection, Options, Stage
 from memcube_common.db import Database
 from memcube_common.search.domain import Question, QuestionVector
-from memcube_common.search.store import Sizes, search
+from memcube_common.search.store import search
+from memcube_common.search.tiers import Sizes
 from memcube_common.security.principal import Principal
 from memcube_common.testing.servers import HouseProject
 

@@ -2,6 +2,7 @@
 
 `memories.jsonl` of the data folder is loaded by `memcube insight import --wait`; each line of `questions.jsonl` is
 asked as a caller would (text, `as_of` = its time, limit 200), one after another; ids are mapped back by `origin`.
+Then all are asked again with only some stages of the ranking (`without`), from the words alone up to what is shipped.
 `score.py`, which lies beside the data, judges the answers. The data is never part of this project; without it this
 benchmark is skipped. Times are of the whole answer of 200 memories, read by the caller.
 """
@@ -14,7 +15,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Final
+from typing import Any, Final, get_args
 
 import orjson
 from pydantic import BaseModel
@@ -22,11 +23,29 @@ from pydantic import BaseModel
 from benchmarks.figures import Figure, percentile
 from benchmarks.stage import Options, Stage
 from benchmarks.wire import Wire
+from memcube_common.contracts.api import Stage as Stages
 from memcube_common.provision import new_project_key
 
 _MEASURES: Final = ("hit@10", "rec@10", "mrr", "ev@2k")
 _SUITES: Final = ("locomo", "realtalk", "beam")
 _LIMIT: Final = 200
+_AT_ONCE: Final = 4
+
+_WORDS: Final = ("words",)
+_BOTH: Final = (*_WORDS, "length", "meaning")
+_CONFIGURATIONS: Final[tuple[tuple[str, str, tuple[str, ...]], ...]] = (
+    ("words, by their weights", "keyword", _WORDS),
+    ("words and length", "keyword", (*_WORDS, "length")),
+    ("meaning", "semantic", ("meaning",)),
+    ("meaning, without common names", "semantic", ("meaning", "names")),
+    ("words, length, meaning", "hybrid", _BOTH),
+    ("… and names", "hybrid", (*_BOTH, "names")),
+    ("… and label", "hybrid", (*_BOTH, "names", "label")),
+    ("… and neighbours", "hybrid", (*_BOTH, "names", "label", "neighbours")),
+    ("… and times", "hybrid", (*_BOTH, "names", "label", "neighbours", "times")),
+    ("… and shape", "hybrid", (*_BOTH, "names", "label", "neighbours", "times", "shape")),
+)
+"""What is asked with: a name, a mode, and the stages that are left in. Shipped is all of them."""
 
 
 class QuestionLine(BaseModel):
@@ -51,10 +70,19 @@ async def run(stage: Stage, options: Options) -> tuple[list[Figure], list[str]]:
     began = time.perf_counter()
     said = (await stage.memcube("insight", "import", str(memories.resolve()), "--wait")).strip().splitlines()[-1]
     loading = time.perf_counter() - began
+    some = questions[:: max(1, round(1 / options.scale))]
     with tempfile.TemporaryDirectory() as folder:
         results = options.out or Path(folder) / "RESULTS.jsonl"
-        times, degraded = await _ask_all(stage, questions[:: max(1, round(1 / options.scale))], results)
+        keys = {
+            name: await new_project_key(admin_dsn=stage.postgres, project=name)
+            for name in sorted({question.project for question in some})
+        }
+        times, degraded = await _ask_all(stage, keys, some, results)
         scores = await _score(options.data, results, Path(folder) / "scores.json")
+        stages: dict[str, dict[str, dict[str, float]]] = {}
+        for name, mode, left in _CONFIGURATIONS if scores else ():
+            await _ask_bare(stage, keys, some, Path(folder) / "stage.jsonl", mode=mode, left=left)
+            stages[name] = await _score(options.data, Path(folder) / "stage.jsonl", Path(folder) / "scores.json")
     notes = [f"import: {said}", f"{len(times):,} questions asked, {degraded} degraded"]
     figures = [
         Figure(name=f"{name.removesuffix(' (all)')} {measure}", value=100 * averages[measure], unit="%")
@@ -66,32 +94,81 @@ async def run(stage: Stage, options: Options) -> tuple[list[Figure], list[str]]:
         Figure(name="one answer of 200, p95", value=percentile(times, 0.95), unit="ms"),
         Figure(name="import until all is searchable", value=loading, unit="s"),
     ]
+    stages["shipped: all of it"] = scores
+    notes += [_told(name, said) for name, said in stages.items() if said]
     return figures, notes if scores else [*notes, "score.py does not lie beside the data: not scored"]
 
 
-async def _ask_all(stage: Stage, questions: list[QuestionLine], results: Path) -> tuple[list[float], int]:
+def _told(name: str, scores: dict[str, dict[str, float]]) -> str:
+    """One line of the table: each suite's hit@10 / rec@10 / mrr / ev@2k, in percent."""
+    cells = [
+        f"{suite.removesuffix(' (all)')} " + " / ".join(f"{100 * averages[measure]:.1f}" for measure in _MEASURES)
+        for suite, averages in scores.items()
+    ]
+    return f"{name}: " + "; ".join(cells)
+
+
+async def _ask_all(
+    stage: Stage, keys: dict[str, str], questions: list[QuestionLine], results: Path
+) -> tuple[list[float], int]:
     """Write one line per question to `results`; milliseconds of each answer, and how many were degraded."""
-    wires: dict[str, Wire] = {}
     times: list[float] = []
     degraded = 0
     with results.open("wb") as lines:
-        for question in questions:
-            if question.project not in wires:
-                key = await new_project_key(admin_dsn=stage.postgres, project=question.project)
-                wires[question.project] = await Wire.open(stage.gateway, project=question.project, key=key)
-                await wires[question.project].get("")
-            body = orjson.dumps({"text": question.question, "as_of": question.asked_at, "limit": _LIMIT})
-            started = time.perf_counter()
-            answer = orjson.loads(await wires[question.project].post("memories/query", body))
-            times.append((time.perf_counter() - started) * 1000)
-            degraded += answer["degraded"] is not None
-            ranked = [memory["origin"].removeprefix("import:") for memory in answer["memories"]]
-            lines.write(
-                orjson.dumps({"question_id": question.id, "ranked_ids": ranked, "ms": round(times[-1], 2)}) + b"\n"
-            )
-    for wire in wires.values():
-        await wire.close()
+        for project, key in keys.items():
+            wire = await Wire.open(stage.gateway, project=project, key=key)
+            await wire.get("")
+            for question in questions:
+                if question.project != project:
+                    continue
+                body = orjson.dumps({"text": question.question, "as_of": question.asked_at, "limit": _LIMIT})
+                started = time.perf_counter()
+                answer = orjson.loads(await wire.post("memories/query", body))
+                times.append((time.perf_counter() - started) * 1000)
+                degraded += answer["degraded"] is not None
+                lines.write(_line(question, answer, ms=round(times[-1], 2)))
+            await wire.close()
     return times, degraded
+
+
+async def _ask_bare(
+    stage: Stage,
+    keys: dict[str, str],
+    questions: list[QuestionLine],
+    results: Path,
+    *,
+    mode: str,
+    left: tuple[str, ...],
+) -> None:
+    """Write one line per question, asked with only the stages in `left`, to `results`."""
+    without = sorted(set(get_args(Stages)) - set(left))
+    turn = asyncio.Semaphore(_AT_ONCE)
+
+    async def ask_project(project: str, key: str) -> list[bytes]:
+        async with turn:
+            wire = await Wire.open(stage.gateway, project=project, key=key)
+            lines = [await ask(question, wire) for question in questions if question.project == project]
+            await wire.close()
+            return lines
+
+    async def ask(question: QuestionLine, wire: Wire) -> bytes:
+        asked = {
+            "text": question.question,
+            "as_of": question.asked_at,
+            "limit": _LIMIT,
+            "mode": mode,
+            "without": without,
+            "fields": ["origin"],
+        }
+        return _line(question, orjson.loads(await wire.post("memories/query", orjson.dumps(asked))))
+
+    answers = await asyncio.gather(*(ask_project(project, key) for project, key in keys.items()))
+    await asyncio.to_thread(results.write_bytes, b"".join(line for lines in answers for line in lines))
+
+
+def _line(question: QuestionLine, answer: dict[str, Any], **more: float) -> bytes:
+    ranked = [memory["origin"].removeprefix("import:") for memory in answer["memories"]]
+    return orjson.dumps({"question_id": question.id, "ranked_ids": ranked, **more}) + b"\n"
 
 
 async def _score(data: Path, results: Path, told: Path) -> dict[str, dict[str, float]]:

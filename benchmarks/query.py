@@ -28,8 +28,10 @@ from benchmarks.corpus import Corpus, Matrix, corpus, fill, tidy
 from benchmarks.figures import Figure, least, most, percentile
 from benchmarks.stage import Driven, Options, Stage, drive
 from benchmarks.wire import Wire
-from memcube_common.search.domain import RANKED_MAX, Filters, Question, QuestionVector, exact_max, rerank_size
-from memcube_common.search.store import QUERIES, Sizes, search
+from memcube_common.search.domain import WORK_MAX, Filters, Question, QuestionVector
+from memcube_common.search.listings import QUERIES
+from memcube_common.search.store import search
+from memcube_common.search.tiers import Sizes, exact_max, tier
 from memcube_common.security.principal import Principal
 from memcube_common.testing.servers import HouseProject
 
@@ -61,14 +63,14 @@ async def run(stage: Stage, options: Options) -> tuple[list[Figure], list[str]]:
     ids = await fill(stage, big, made.notes, made.vectors)
 
     async with stage.wires(big, AT_ONCE) as wires:
-        await _ask(wires[:1], [_body(question) for question in questions[:5]])
-        just_loaded = await _ask(wires[:1], [_body(question) for question in questions[5:45]])
+        await ask(wires[:1], [body_of(question) for question in questions[:5]])
+        just_loaded = await ask(wires[:1], [body_of(question) for question in questions[5:45]])
         await tidy(stage)
-        recall = await _recall(wires[0], made, ids)
-        await _ask(wires[:1], [_body(question) for question in questions])
-        alone = await _ask(wires[:1], [_body(question) for question in 2 * questions])
+        recall = await recall_of(wires[0], made, ids)
+        await ask(wires[:1], [body_of(question) for question in questions])
+        alone = await ask(wires[:1], [body_of(question) for question in 2 * questions])
         before = machine.processor_seconds(stage.stack)
-        together = await _ask(wires, [_body(question) for question in 6 * questions])
+        together = await ask(wires, [body_of(question) for question in 6 * questions])
         used = machine.spent(before, machine.processor_seconds(stage.stack))
     inside = await _inside(stage, big, made, questions)
     raw = await _raw(stage, big, made, questions)
@@ -77,15 +79,15 @@ async def run(stage: Stage, options: Options) -> tuple[list[Figure], list[str]]:
     of = "both statements on one bare connection"
     limit50, limit95 = percentile(raw, 0.5), percentile(raw, 0.95)
     figures = [
-        _time("10k, server, alone, just loaded, p95", just_loaded.took, 0.95, limit95, of, most("0.1", 15)),
-        _time("10k, server, alone, p50", alone.took, 0.5, limit50, of),
-        _time("10k, server, alone, p95", alone.took, 0.95, limit95, of, most("0.1", 15), most("B6", 6)),
-        _time("10k, search in its transaction, p50", inside, 0.5, limit50, of),
-        _time("10k, search in its transaction, p95", inside, 0.95, limit95, of),
-        _time("10k, HTTP, alone, p50", alone.driven.times, 0.5, limit50, of),
-        _time("10k, HTTP, alone, p95", alone.driven.times, 0.95, limit95, of),
-        _time("10k, HTTP, 16 at once, p50", together.driven.times, 0.5),
-        _time("10k, HTTP, 16 at once, p95", together.driven.times, 0.95),
+        timed("10k, server, alone, just loaded, p95", just_loaded.took, 0.95, limit95, of, most("0.1", 15)),
+        timed("10k, server, alone, p50", alone.took, 0.5, limit50, of),
+        timed("10k, server, alone, p95", alone.took, 0.95, limit95, of, most("0.1", 15), most("B6", 6)),
+        timed("10k, search in its transaction, p50", inside, 0.5, limit50, of),
+        timed("10k, search in its transaction, p95", inside, 0.95, limit95, of),
+        timed("10k, HTTP, alone, p50", alone.driven.times, 0.5, limit50, of),
+        timed("10k, HTTP, alone, p95", alone.driven.times, 0.95, limit95, of),
+        timed("10k, HTTP, 16 at once, p50", together.driven.times, 0.5),
+        timed("10k, HTTP, 16 at once, p95", together.driven.times, 0.95),
         Figure(
             name="10k, HTTP, 16 at once", value=together.driven.rate, unit="searches/s",
             limit=1000 * len(raw) / sum(raw), limit_of=f"{of}, one after another",
@@ -102,8 +104,8 @@ async def run(stage: Stage, options: Options) -> tuple[list[Figure], list[str]]:
             name="20 tenants, HTTP, 16 at once", value=spread.driven.rate, unit="searches/s",
             budgets=(least("B2", 700),),
         ),
-        _time("20 tenants, HTTP, 16 at once, p95", spread.driven.times, 0.95, None, "", most("B2", 40)),
-        _time("20 tenants, HTTP, alone, p95", spread_alone.driven.times, 0.95, None, "", most("B2", 6)),
+        timed("20 tenants, HTTP, 16 at once, p95", spread.driven.times, 0.95, None, "", most("B2", 40)),
+        timed("20 tenants, HTTP, alone, p95", spread_alone.driven.times, 0.95, None, "", most("B2", 6)),
     ]  # fmt: skip
     notes = [
         f"{count:,} memories in one project and {TENANTS} × {tenants_hold}; {many} questions, limit {LIMIT}",
@@ -114,16 +116,17 @@ async def run(stage: Stage, options: Options) -> tuple[list[Figure], list[str]]:
     return figures, [*notes, f"{refused} queries were refused"] if refused else notes
 
 
-async def _ask(wires: Sequence[Wire], bodies: Sequence[bytes]) -> Asked:
+async def ask(wires: Sequence[Wire], bodies: Sequence[bytes]) -> Asked:
+    """Ask all of these, each wire its next as soon as it has its answer."""
     took: list[float] = []
 
     def worker(wire: Wire) -> Callable[[bytes], Awaitable[object]]:
-        async def ask(body: bytes) -> None:
+        async def one(body: bytes) -> None:
             answer = await wire.post("memories/query", body)
             # Not parsed as a whole: reading ten memories would cost the generator as much as asking for them.
             took.append(float(answer.rpartition(b'"took_ms":')[2].partition(b",")[0].rstrip(b"}")))
 
-        return ask
+        return one
 
     return Asked(await drive([worker(wire) for wire in wires], bodies), took)
 
@@ -134,7 +137,7 @@ async def _tenants(stage: Stage, tenants: Sequence[HouseProject], questions: Seq
     short = 0
     for wire in keys:  # warms keys and sizes; the vectors are cached already
         for question in questions[:10]:
-            answer = orjson.loads(await wire.post("memories/query", _body(question)))
+            answer = orjson.loads(await wire.post("memories/query", body_of(question)))
             short += len(answer["memories"]) < LIMIT
     took: list[float] = []
 
@@ -153,19 +156,21 @@ async def _tenants(stage: Stage, tenants: Sequence[HouseProject], questions: Seq
         everywhere.append(everywhere.pop(0))
         await everywhere[0].post("memories/query", body)
 
-    alone = await drive([ask_in_turn], [_body(question) for question in questions])
-    together = await drive([worker(n) for n in range(AT_ONCE)], [_body(question) for question in 10 * list(questions)])
+    alone = await drive([ask_in_turn], [body_of(question) for question in questions])
+    together = await drive(
+        [worker(n) for n in range(AT_ONCE)], [body_of(question) for question in 10 * list(questions)]
+    )
     for wire in keys:
         await wire.close()
     return Asked(alone, took), Asked(together, took), short
 
 
-async def _recall(wire: Wire, made: Corpus, ids: Sequence[UUID]) -> float:
+async def recall_of(wire: Wire, made: Corpus, ids: Sequence[UUID]) -> float:
     """The share of the exact ten nearest that a semantic query returns, over all questions."""
     found = 0
     for vector, note in zip(made.questions, made.notes, strict=False):
         exact = cast("list[int]", np.argsort(-(made.vectors @ vector), kind="stable")[:LIMIT].tolist())
-        answer = orjson.loads(await wire.post("memories/query", _body(note.question, mode="semantic")))
+        answer = orjson.loads(await wire.post("memories/query", body_of(note.question, mode="semantic")))
         found += len({str(ids[place]) for place in exact} & {memory["id"] for memory in answer["memories"]})
     return found / (LIMIT * len(made.questions))
 
@@ -192,15 +197,18 @@ async def _raw(stage: Stage, project: HouseProject, made: Corpus, questions: Seq
     async with stage.admin(project) as connection:
         await register_vector(connection)
         await connection.execute("set plan_cache_mode = force_custom_plan; set app.role = 'SERVICE'")
-        candidates = Question(text="", limit=LIMIT, vector=None).candidates
-        for vector, question in [*zip(made.questions, questions, strict=True)] * 2:
-            value = halfvec(vector)
+        for vector, text in [*zip(made.questions, questions, strict=True)] * 2:
+            size, value = len(vector), halfvec(vector)
+            question = Question(text=text, limit=LIMIT, vector=QuestionVector(1, size, value))
+            small, most = len(made.vectors) <= exact_max(size), exact_max(size) + 1
+            way = tier(small=small, dimensions=size, candidates=question.candidates)
+            asked: tuple[Any, ...] = (
+                project.slug, text, question.names, [], WORK_MAX, question.candidates, value, 1, False, most, way,
+                question.around,
+            )  # fmt: skip
             started = time.perf_counter()
-            most = exact_max(len(vector)) + 1
-            rough = 0 if len(made.vectors) <= exact_max(len(vector)) else rerank_size(len(vector), candidates)
-            asked: tuple[Any, ...] = (project.slug, question, [], RANKED_MAX, candidates, value, 1, False, most, rough)
             rows = await connection.fetch(QUERIES["by_both"].sql, *asked)
-            best = [row["memory_id"] for row in rows]
+            best = [row["memory_id"] for row in rows[1:]]
             await connection.fetch(QUERIES["read_found"].sql, project.slug, best, LIMIT, False, *Filters().values())
             times.append((time.perf_counter() - started) * 1000)
     return times[len(questions) :]
@@ -211,13 +219,15 @@ def halfvec(vector: Matrix) -> HalfVector:
     return HalfVector(cast("list[float]", vector.tolist()))
 
 
-def _body(question: str, **more: str) -> bytes:
+def body_of(question: str, **more: str) -> bytes:
+    """A query for the best ten."""
     return orjson.dumps({"text": question, "limit": LIMIT, **more})
 
 
-def _time(
+def timed(
     name: str, times: Sequence[float], share: float, limit: float | None = None, of: str = "", *budgets: object
 ) -> Figure:
+    """A share of these milliseconds, beside what the raw limit took."""
     return Figure.model_validate(
         {
             "name": name, "value": percentile(times, share), "unit": "ms",

@@ -109,9 +109,9 @@ class Stage:
         return outcome.stdout
 
     def environment(self) -> dict[str, str]:
-        """Nothing of the caller's MemCube, and this home."""
+        """Nothing of the caller's MemCube, this home, and graphs built by who measures them, not in between."""
         kept = {name: value for name, value in os.environ.items() if not name.startswith(("MEMCUBE_", "PG"))}
-        return {**kept, "MEMCUBE_HOME": str(self.home)}
+        return {**kept, "MEMCUBE_HOME": str(self.home), "MEMCUBE_GRAPH_INTERVAL": "86400"}
 
     async def project(self, name: str) -> HouseProject:
         """A fresh project whose slug begins with `name`."""

@@ -82,13 +82,15 @@ async def a_member(client: httpx.AsyncClient, by: Person, project: str, *, handl
 
 
 async def a_key(database: HouseDatabase, project: str, name: str, role: str) -> str:
-    """A secret key of a role, as the operator would make it."""
-    secret = new_key()
+    """A key of a role, as the operator would make it: a secret one, for PUBLIC a publishable one."""
+    kind = "publishable" if role == "PUBLIC" else "secret"
+    secret = new_key(kind)
     connection = await asyncpg.connect(database.admin_dsn)
     try:
         await connection.execute(
-            "insert into memcube.api_keys (project_id, id, name, role, hash, prefix) values ($1, $2, $3, $4, $5, 'x')",
-            project, new_id(), name, role, key_hash(secret),
+            "insert into memcube.api_keys (project_id, id, name, role, kind, hash, prefix)"
+            " values ($1, $2, $3, $4, $5, $6, 'x')",
+            project, new_id(), name, role, kind, key_hash(secret),
         )  # fmt: skip
     finally:
         await connection.close()

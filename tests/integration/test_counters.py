@@ -21,6 +21,7 @@ from tests.fakes.counting_postgres import CountingPostgres
 from tests.fakes.embedder import FakeEmbedder
 from tests.fakes.embedding_room import DIMENSIONS, FakeEmbeddingRoom
 from tests.fakes.running_gateway import RunningGateway, running_gateway
+from tests.rooms import models_of
 
 from memcube_common.bus import Bell, Bus
 from memcube_common.bus.connection import Letter
@@ -30,11 +31,10 @@ from memcube_common.db import Database
 from memcube_common.ids import new_id
 from memcube_common.mailbox import work
 from memcube_common.memories.domain import NewMemory
-from memcube_common.memories.store import NewVector, insert_memories, read_texts, register_model, save_vectors
+from memcube_common.memories.store import NewVector, insert_memories, read_texts, save_vectors
 from memcube_common.security.principal import Principal
 from memcube_common.testing.openai_server import hashed_vector
 from memcube_common.testing.servers import HouseDatabase, HouseProject
-from memcube_embedding.embedders.microbatch import MicroBatcher
 from memcube_embedding.embedders.protocol import Vector
 from memcube_embedding.embedders.validation import unit_vector
 from memcube_embedding.jobs import embed_due
@@ -266,21 +266,20 @@ async def test_embedding_64_memories(database: HouseDatabase, project: HouseProj
     through = meter.door.through(database.dsn("embedding"))
     db = await Database.open(through, room="embedding", size=2)
     try:
-        async with db.transaction(Principal.worker("embedding")) as tx:
-            generation = await register_model(tx, name="fake", dimensions=384, fingerprint="fake/384")
+        models = models_of(db, embedder)
+        await models.begin()
         registry = CollectorRegistry()
         room = EmbeddingRoom(
             settings=EmbeddingSettings(postgres_dsn=SecretStr(through), nats_url=SecretStr(database.nats_url)),
             db=db,
             bus=bus,
-            embedder=embedder,
-            questions=MicroBatcher(embedder),
-            generation=generation,
+            models=models,
             memories_bell=Bell(),
             registry=registry,
             embedded=Counter("embedded", "Given a vector.", registry=registry),
             refused=Counter("refused", "Refused.", registry=registry),
             put_off=Counter("put_off", "Put off.", registry=registry),
+            moved=Counter("moved", "Moved.", registry=registry),
         )
 
         async def wait_for_vectors() -> None:

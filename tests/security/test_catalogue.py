@@ -29,6 +29,7 @@ NO_SETTING: Final = {
 }
 OF_NO_PROJECT: Final = {
     "accounts": "a person, in any number of projects",
+    "embedding_migrations": "models are the house's",
     "embedding_models": "models are the house's",
     "projects": "its id is the project",
     "refresh_tokens": "an account's",
@@ -47,12 +48,15 @@ MAY_BECOME: Final = {
     "memcube_login_embedding": {"memcube_worker"},
     "memcube_login_scheduling": {"memcube_user", "memcube_worker"},
     "memcube_login_marketplace": {"memcube_user", "memcube_worker"},
-    "memcube_login_lifecycle": {"memcube_worker"},
-    "memcube_owner": {"memcube_search", "memcube_dispatch", "memcube_feed", "memcube_governor", "memcube_quota"},
+    "memcube_login_lifecycle": {"memcube_worker", "memcube_builder"},
+    "memcube_owner": {"memcube_search", "memcube_dispatch", "memcube_feed", "memcube_governor", "memcube_quota"}
+    | {"memcube_builder"},
 }
-NARROW: Final = MAY_BECOME["memcube_owner"]
+NARROW: Final = MAY_BECOME["memcube_owner"] - {"memcube_builder"}
 OWNED_BY_OWNER: Final = {"maintain_partitions": "a partition is made by the owner of its table"}
-TABLES: Final = "c.relnamespace = 'memcube'::regnamespace and c.relkind in ('r', 'p')"
+TABLES: Final = (
+    "c.relnamespace in ('memcube'::regnamespace, 'memcube_vectors'::regnamespace) and c.relkind in ('r', 'p')"
+)
 ROLES: Final = "r.rolname like 'memcube\\_%' and r.rolname not in ('memcube_admin')"
 
 
@@ -195,7 +199,10 @@ async def test_a_role_may_become_what_its_room_needs_and_nothing_else(catalogue:
     for row in rows:
         found.setdefault(row["member"], set()).add(row["role"])
         assert not row["admin_option"], f"{row['member']} may hand {row['role']} on"
-        assert not row["inherit_option"], f"{row['member']} is {row['role']} without saying so"
+        inherits = row["inherit_option"]
+        assert inherits == ((row["member"], row["role"]) == ("memcube_owner", "memcube_builder")), (
+            f"{row['member']} is {row['role']} without saying so"
+        )
     assert found == MAY_BECOME
 
 
@@ -233,6 +240,27 @@ async def test_functions_are_called_by_who_was_told(catalogue: asyncpg.Connectio
         if row["definer"] and row["name"] not in OWNED_BY_OWNER:
             assert row["owner"] in NARROW, f"{row['name']} runs as {row['owner']}"
     assert set(SILENT) >= set(OWNED_BY_OWNER)
+
+
+async def test_the_builder_owns_partitions_of_vectors_and_may_do_nothing_else(
+    catalogue: asyncpg.Connection[Row],
+) -> None:
+    owned = await names(
+        catalogue,
+        "select relname from pg_class where relowner = 'memcube_builder'::regrole and relkind not in ('i', 't')",
+    )
+    assert owned == {f"memory_vectors_p{number}" for number in range(16)}
+    assert not await catalogue.fetchval("select has_schema_privilege('memcube_builder', 'memcube', 'usage, create')")
+    others = await names(
+        catalogue,
+        f"""select r.rolname from pg_roles r where {ROLES} and r.rolname not in ('memcube_owner', 'memcube_builder')
+             and has_schema_privilege(r.oid, 'memcube_vectors', 'usage, create')""",
+    )
+    assert others == set()
+    held = await names(catalogue, "select relname from pg_class where relowner = 'memcube_builder'::regrole"
+                                  " and has_table_privilege('memcube_builder', oid, 'select, insert, update, delete')"
+                                  " and relkind in ('r', 'p')")  # fmt: skip
+    assert held == set()
 
 
 async def test_views_look_with_the_eyes_of_who_asks(catalogue: asyncpg.Connection[Row]) -> None:

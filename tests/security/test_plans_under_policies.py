@@ -47,6 +47,8 @@ HOT: Final = (
     ("memcube_common.search", "by_words"),
     ("memcube_common.search", "read_found"),
     ("memcube_common.search", "read_bare"),
+    ("memcube_scheduling", "read_candidates"),
+    ("memcube_scheduling", "read_words"),
     ("memcube_gateway", "read_changes"),
     ("memcube_gateway", "feed_ends"),
 )
@@ -102,9 +104,11 @@ def arguments(name: str) -> list[Any]:
             2_000,
             *Filters(ids=tuple(ids)).values(),
         ],
-        "by_words": [project, "verify", [], 1000, 100],
+        "by_words": [project, "verify", "", [], 1000, 100, 60],
         "read_found": [project, ids, 10, False, *Filters().values()],
         "read_bare": [project, ids, 10, *Filters().values()],
+        "read_candidates": [project, ids, "T-1", ["verify"], 50, None, "mia", False],
+        "read_words": [ids],
         "read_changes": [project, 100, 50],
         "feed_ends": [project],
     }

@@ -26,7 +26,8 @@ from memcube_common.ids import new_id
 from memcube_common.memories.domain import NewMemory
 from memcube_common.memories.store import insert_memories, read_memories
 from memcube_common.search.domain import Filters, Listing, Question
-from memcube_common.search.store import Sizes, list_memories, search
+from memcube_common.search.store import list_memories, search
+from memcube_common.search.tiers import Sizes
 from memcube_common.security.principal import Principal
 from memcube_common.testing.servers import HouseDatabase
 

@@ -148,6 +148,29 @@ async def test_nothing_of_a_purged_text_waits_to_be_counted(
     assert await psql.fetchval("select count(*) from memcube.text_changes where project_id = $1", project.slug) == 0
 
 
+async def test_a_purge_does_not_look_through_all_that_waits_to_be_counted(
+    gateway: Database, psql: asyncpg.Connection[Row], project: HouseProject
+) -> None:
+    """While the lifecycle room is away, what waits grows with every memory."""
+    one = memory("needle in hay")
+    async with gateway.transaction(owner(project)) as tx:
+        await insert_memories(tx, project=project.slug, memories=[one])
+    await psql.execute(
+        "insert into memcube.text_changes (project_id, memory_id, audience, sign, terms)"
+        " select $1, gen_random_uuid(), 1, 1, '{hay}' from generate_series(1, 5000)",
+        project.slug,
+    )
+    await psql.execute("analyze memcube.text_changes")
+    async with psql.transaction():
+        await psql.execute("delete from memcube.memories where project_id = $1 and id = $2", project.slug, one.id)
+        read = await psql.fetchval(
+            "select seq_tup_read + idx_tup_fetch from pg_stat_xact_user_tables"
+            " where schemaname = 'memcube' and relname = 'text_changes'"
+        )
+    assert read < 100
+    await psql.execute("delete from memcube.text_changes where project_id = $1", project.slug)
+
+
 async def test_a_weight_does_not_tell_that_a_hidden_memory_is_there(
     gateway: Database, lifecycle: Database, project: HouseProject
 ) -> None:

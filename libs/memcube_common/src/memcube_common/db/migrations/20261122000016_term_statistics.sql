@@ -91,8 +91,9 @@ alter table memcube.text_stats force row level security;
 alter table memcube.text_changes force row level security;
 
 -- Count what changed: of these memories, or what is oldest. Whoever folds a project's changes folds them alone.
+-- Planned for what is asked: a purge, whose own statements are not, would else look through all that waits.
 create function memcube.fold_terms(p_memories uuid[], p_limit int) returns int
-language plpgsql security definer set search_path = '' as $$
+language plpgsql security definer set search_path = '' set plan_cache_mode = force_custom_plan as $$
 declare
   project text := pg_catalog.current_setting('app.project_id');
   touched text[];

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator
 from datetime import UTC, datetime
 from typing import Any
@@ -200,3 +201,32 @@ async def test_a_room_that_is_away_is_answered_for(
     assert [answer.status_code for answer in refused] == [503, 503]
     assert refused[0].headers["retry-after"] == "1"
     assert (await mine.post("memories/schedule", json=ASKED, headers=key)).status_code == 200
+
+
+async def test_a_room_that_hangs_keeps_nobody_else_from_the_database(
+    mine: httpx.AsyncClient, gateway: RunningGateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Keyed requests wait without a connection: else as many of them as there are connections stop the house."""
+    asked, release, ask = asyncio.Semaphore(0), asyncio.Event(), gateway.room.bus.ask
+
+    async def hang(*args: Any, **more: Any) -> bytes:
+        asked.release()
+        await release.wait()
+        return await ask(*args, **more)
+
+    many = gateway.room.settings.pool_size + 1
+    with monkeypatch.context() as patch:
+        patch.setattr(gateway.room.bus, "ask", hang)
+        waiting = [
+            asyncio.create_task(mine.post("memories/schedule", json=ASKED, headers={"idempotency-key": uuid4().hex}))
+            for _ in range(many)
+        ]
+        try:
+            async with asyncio.timeout(5):
+                for _ in range(many):
+                    await asked.acquire()
+            assert (await mine.get("schedules")).status_code == 200
+        finally:
+            release.set()
+            answers = await asyncio.gather(*waiting)
+    assert {answer.status_code for answer in answers} == {200}

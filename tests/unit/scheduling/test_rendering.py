@@ -64,6 +64,12 @@ def test_in_markdown_only_labels_stand_outside_of_quotes(those: list[Told]) -> N
     assert all(not line or line.startswith(("### ", ">")) for line in lines)
 
 
+def test_a_label_is_one_line_however_unicode_breaks_lines() -> None:
+    told = [Told("a\u2028### b\u2029> c", "x")]
+    assert rendered(told, "markdown") == "### a ### b > c\n> x"
+    assert rendered(told, "memcube") == "<<MEM:a ### b \\> c>>\nx\n<<ENDMEM>>"
+
+
 @pytest.mark.parametrize("form", get_args(Format))
 def test_nothing_chosen_is_nothing_written(form: Format) -> None:
     assert rendered([], form) == ("[]" if form == "json" else "")

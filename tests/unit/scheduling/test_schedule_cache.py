@@ -180,3 +180,14 @@ def test_deliveries_are_taken_once_given_back_and_bounded() -> None:
     deliveries.give_back("demo", taken)
     deliveries.add("demo", first)
     assert deliveries.take("demo") == {first: 3}
+
+
+def test_what_nobody_asks_for_again_is_not_held_on_to() -> None:
+    """What a memory said does not stay in the room because its schedule was never asked for again."""
+    clock = Clock()
+    cache = Cache(clock, entries=100, size=1_000_000)
+    kept(cache, b"old")
+    clock.now += ENTRY_SECONDS
+    kept(cache, b"new")
+    assert (len(cache), cache.get(b"old")) == (1, None)
+    assert cache.get(b"new") is not None

@@ -106,6 +106,7 @@ class Cache:
         """
         if mark is None or schedule.degraded is not None:
             return False
+        self._drop_old()
         body = schedule.model_copy(update={"cached": True}).model_dump_json(exclude={"took_ms"}).encode()
         entry = Entry(schedule.id, body[:-1], mark, until, self._clock())
         self.drop(key)
@@ -116,6 +117,14 @@ class Cache:
         while len(self._held) > self._entries or self._size > self._most:
             self.drop(next(iter(self._held)))
         return True
+
+    def _drop_old(self) -> None:
+        """Forget what nobody asked for again in time: what memories said is not held longer than it is of use."""
+        while self._held:
+            key, entry = next(iter(self._held.items()))
+            if self._clock() - entry.made < ENTRY_SECONDS:
+                return
+            self.drop(key)
 
     def drop(self, key: bytes) -> None:
         """Forget what was made under `key`."""

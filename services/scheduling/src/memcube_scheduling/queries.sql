@@ -18,7 +18,7 @@ with linked as materialized (
                union select id from recent union select memory_id from pinned_memories(100)) as ids
 )
 select m.id, m.version, m.label, m.type, m.tags, m.priority, m.lifecycle, m.trust, m.usage_hits, m.last_used, m.kv_hint,
-       m.created_at, m.expires_at, m.governance @> '{"pin": true}' as pinned,
+       m.created_at, m.expires_at, m.governance @> '{"pin": true}' and m.trust = 'trusted' as pinned,
        coalesce(m.governance #>> '{decay,policy}' = 'exponential', false) as decays,
        (m.governance #>> '{decay,half_life_days}')::float8 as half_life, (m.governance #>> '{decay,floor}')::float8 as floor,
        e.token_count, m.feedback, m.audit_reads, m.id in (select id from linked) as linked,

@@ -30,7 +30,7 @@ from memcube_gateway.routes import reference
 from memcube_gateway.routes.bodies import parse, read_body
 from memcube_gateway.routes.cursors import Cursor, PageSize, cursor_for, id_in
 from memcube_gateway.routes.door import InVisit, Visit
-from memcube_gateway.routes.once import JSON, once
+from memcube_gateway.routes.once import JSON, answered_before, once
 
 router = APIRouter(tags=["schedules"])
 
@@ -80,16 +80,19 @@ async def scheduled(visit: Visit, body: bytes, asked: ScheduleRequest) -> Respon
     room, principal = visit.room.scheduling, visit.caller.principal
     if visit.idempotency_key is None:
         return Response(await room.schedule(asked, principal, visit.patience), media_type=JSON)
-    made: list[bytes] = []
+    answered = await answered_before(visit, _ROUTE, body)
+    if answered is None:
+        # Made with no connection held: a room that is slow must not keep all of them from everybody else. Of two made
+        # under one key at once, both get the one that was kept first.
+        made = await room.schedule(asked, principal, visit.patience)
 
-    async def make(_: Transaction) -> tuple[int, bytes]:
-        made.append(await room.schedule(asked, principal, visit.patience))
-        # Only its id is kept under the key: what memories say is kept where a purge finds it.
-        return 200, orjson.dumps({"id": orjson.loads(made[0])["id"]})
+        async def keep(_: Transaction) -> tuple[int, bytes]:
+            # Only its id is kept under the key: what memories say is kept where a purge finds it.
+            return 200, orjson.dumps({"id": orjson.loads(made)["id"]})
 
-    answered = await once(visit, _ROUTE, body, make)
-    if not answered.repeated:
-        return Response(made[0], media_type=JSON)
+        answered = await once(visit, _ROUTE, body, keep)
+        if not answered.repeated:
+            return Response(made, media_type=JSON)
     again = orjson.loads(await room.replay(UUID(orjson.loads(answered.body)["id"]), principal, visit.patience))
     if not asked.explain:
         again["schedule"]["candidates"] = None

@@ -454,7 +454,8 @@ async def test_a_vector_of_an_old_label_or_content_is_never_taken_for_the_new_on
                 )
                 await writer.execute(
                     "select set_config('app.project_id', $1, true),"
-                    " memcube.revise_content($2, 'x', 'INLINE', 'x', null, null, null, null, 1, 1, '\\x00', 0::smallint)",
+                    " memcube.revise_content($2, 'x', 'INLINE', 'x', null, null, null, null, 1, 1, '\\x00',"
+                    " 0::smallint)",
                     project.slug, ident,
                 )  # fmt: skip
             assert await saving == set()

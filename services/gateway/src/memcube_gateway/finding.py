@@ -64,8 +64,9 @@ async def find(query: MemoryQuery, room: Room, principal: Principal, patience: P
 
     Where the question cannot get a vector in time, a hybrid search is made by words only and `degraded` says so; a
     semantic one, or one with a threshold, raises TryAgain. Where the house has a reranker, the first page of a hybrid
-    search is in its order; `degraded` says where it was away, and the order is the one without it. Raises Invalid for an embedding of a length no vectors have,
-    and for a cursor of another query; TryAgain where Postgres is away. With `fields` the answer is a PartialAnswer.
+    search is in its order; `degraded` says where it was away, and the order is the one without it. Raises Invalid for
+    an embedding of a length no vectors have, and for a cursor of another query; TryAgain where Postgres is away. With
+    `fields` the answer is a PartialAnswer.
     """
     started = time.perf_counter()
     signer = room.signer("cursor")

@@ -205,7 +205,7 @@ class FoundMemory(Memory):
     similarity: float | None = Field(default=None, description="Cosine similarity to the question, -1 … 1.")
     score_parts: dict[str, float] | None = Field(
         default=None,
-        description="With `explain`: what each stage adds to the score before it is put between 0 and 1, and as `rerank`"
+        description="With `explain`: what each stage adds to the score before it is put between 0 and 1. `rerank` is"
         " the reranker's score, which adds nothing to it and decides about the place.",
     )
 

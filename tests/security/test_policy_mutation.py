@@ -37,7 +37,8 @@ async def connection(database: HouseDatabase) -> AsyncGenerator[asyncpg.Connecti
     async with admin(database) as connection:
         await connection.execute("""
             do $$ declare t regclass; begin
-              for t in select oid from pg_class where relkind = 'r' and relnamespace::regnamespace::text ~ '^memcube' loop
+              for t in select oid from pg_class
+                        where relkind = 'r' and relnamespace::regnamespace::text ~ '^memcube' loop
                 execute format('alter table %s set (autovacuum_enabled = false)', t);
               end loop;
             end $$""")

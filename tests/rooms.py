@@ -129,10 +129,18 @@ def identity_of(embedder: FakeEmbedder) -> Identity:
 
 
 async def opened(
-    house: HouseDatabase, room: str, stack: contextlib.AsyncExitStack, *, size: int = 6, statement_timeout: float = 10.0
+    house: HouseDatabase,
+    room: str,
+    stack: contextlib.AsyncExitStack,
+    *,
+    size: int = 6,
+    statement_timeout: float = 10.0,
+    connect_timeout: float = 1.0,
 ) -> Database:
     """A pool of `room`, closed with `stack`."""
-    db = await Database.open(house.dsn(room), room=room, size=size, statement_timeout=statement_timeout)
+    db = await Database.open(
+        house.dsn(room), room=room, size=size, statement_timeout=statement_timeout, connect_timeout=connect_timeout
+    )
     stack.push_async_callback(db.close)
     return db
 

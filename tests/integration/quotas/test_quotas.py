@@ -35,7 +35,7 @@ WRITERS = 64
 @pytest_asyncio.fixture(scope="module")
 async def db(database: HouseDatabase) -> AsyncGenerator[Database]:
     async with contextlib.AsyncExitStack() as stack:
-        yield await opened(database, "gateway", stack, size=WRITERS, statement_timeout=60.0)
+        yield await opened(database, "gateway", stack, size=WRITERS, statement_timeout=60.0, connect_timeout=30.0)
 
 
 @pytest_asyncio.fixture(scope="module")

@@ -75,6 +75,8 @@ async def test_readers_are_told_of_what_they_may_read_and_nothing_else(desk: Des
     assert reasons(for_bob)[str(denied.id)] == "governance"
     assert reasons(for_bob)[str(bad.id)] == "quarantined"
     assert {one.id for one in for_bob.memories} == {one.id for one in bob.memories}
+    demoted = await desk.replay(for_bob.id, "root", "AGENT")
+    assert not {str(denied.id), str(bad.id)} & set(reasons(demoted.schedule))
     for_root = await desk.schedule("root", "SERVICE", agent_id="root", text="the rota")
     assert {one.id for one in for_root.memories} == {open_.id, mine.id, denied.id, doubtful.id}
 

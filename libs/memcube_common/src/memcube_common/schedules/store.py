@@ -50,7 +50,10 @@ async def read_weighing(tx: Transaction, *, project: str, schedule_id: UUID) -> 
     if row is None:
         raise NotFound
     weighing = unpack(row["weighed"])
-    return _record(row, candidates=[one.shown() for one in weighing.candidates]), weighing
+    # Who made it with a role they have lost hears no more of what only that role may know of.
+    untold = () if tx.principal.role in PRIVILEGED else ("quarantined", "governance")
+    shown = [one.shown() for one in weighing.candidates if one.reason not in untold]
+    return _record(row, candidates=shown), weighing
 
 
 async def list_schedules(

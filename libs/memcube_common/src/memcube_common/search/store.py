@@ -81,9 +81,12 @@ async def rank(tx: Transaction, *, project: str, question: Question, sizes: Size
     """What words and meaning brought for a question, best first, with its scores; nothing is read and nothing marked.
 
     What the reader may not see is left out; what is not asked for (`question.filters`) is not: who reads them leaves
-    it out.
+    it out. Where too few came the quick way, the search is made again as in `search`.
     """
-    return _takeable(question, await find_candidates(tx, project, question, sizes))
+    pool = await find_candidates(tx, project, question, sizes)
+    if len(pool.candidates) < question.limit and pool.may_hide_more(question):
+        pool = await widen(tx, project, question, question.candidates, around=question.around)
+    return _takeable(question, pool)
 
 
 async def list_memories(tx: Transaction, *, project: str, listing: Listing, content: bool = True) -> ListedPage:

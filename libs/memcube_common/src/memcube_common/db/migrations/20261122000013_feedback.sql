@@ -63,9 +63,9 @@ create table memcube.recommendations (
 );
 create index recommendations_memory on memcube.recommendations (memory_id, project_id);
 
--- How often a project was settled, and how much of that the recommendations know.
+-- How often a project was settled, and how much of that the recommendations know. Goes with its project.
 create table memcube.usage_marks (
-  project_id  text primary key,
+  project_id  text primary key references memcube.projects (id) on delete cascade,
   settled     bigint not null default 0,
   considered  bigint not null default 0,
   computed_at timestamptz

@@ -47,7 +47,6 @@ _GROUPS = (
     *_OWNED_BY_NARROW,
 )
 _PROVISIONING = 4713
-_AS_OPERATOR = "set local role memcube_operator; set local app.principal = 'operator'"
 
 
 async def provision(*, admin_dsn: str, nats_url: str, logins: Mapping[str, str], replicas: int = 1) -> None:

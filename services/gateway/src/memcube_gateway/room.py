@@ -22,6 +22,7 @@ from memcube_common.objects import ObjectStore, open_objects
 from memcube_common.rerank.build import build_reranker
 from memcube_common.rerank.protocol import Reranker
 from memcube_common.screening import ScreeningThreads
+from memcube_common.search.embedding_room import EmbeddingRoom
 from memcube_common.search.names import CommonNames
 from memcube_common.search.tiers import Sizes
 from memcube_common.security.principal import Principal
@@ -30,7 +31,6 @@ from memcube_common.security.tokens import AccessTokens, TokenKeys
 from memcube_common.telemetry.health import Health
 from memcube_gateway.admission import Door
 from memcube_gateway.agents.opening import open_agents
-from memcube_gateway.clients import EmbeddingRoom
 from memcube_gateway.credentials.sessions import Desk
 from memcube_gateway.decisions import Decisions
 from memcube_gateway.denials import Denials

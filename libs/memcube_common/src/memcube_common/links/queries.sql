@@ -3,10 +3,6 @@
 select m.id from unnest($2::uuid[]) as w (id)
  cross join lateral (select x.id from memories x where x.project_id = $1 and x.id = w.id limit 1) m;
 
--- name: hold_sources
--- Let nobody change these memories until the transaction ends: something is derived from them.
-select hold_sources($1::uuid[]);
-
 -- name: read_versions
 -- The versions in force of those among these memories that the reader may read.
 select m.id, m.version from unnest($2::uuid[]) as w (id)

@@ -21,6 +21,7 @@ from memcube_common.db.pool import Row
 from memcube_common.db.refusals import refusals
 from memcube_common.errors import Conflict, NotAllowed, NotFound
 from memcube_common.links.domain import ChainHead, Member
+from memcube_common.memories import store as memories
 
 QUERIES = Statements(__package__)
 
@@ -34,7 +35,7 @@ async def readable(tx: Transaction, *, project: str, ids: Sequence[UUID]) -> set
 
 async def hold_sources(tx: Transaction, *, project: str, ids: Sequence[UUID]) -> dict[UUID, int]:
     """The versions of those among `ids` that the caller may read; nobody changes them until the transaction ends."""
-    await tx.execute(QUERIES["hold_sources"], ids)
+    await memories.hold_sources(tx, ids=ids)
     return {row["id"]: row["version"] for row in await tx.fetch(QUERIES["read_versions"], project, ids)}
 
 

@@ -1,3 +1,7 @@
+-- name: hold_sources
+-- Let nobody change these memories until the transaction ends: something is derived from them.
+select hold_sources($1::uuid[]);
+
 -- name: insert_memories
 -- Keep memories with their payload, their words and their place in the embedding queue; one already there is left
 -- alone. Returns the ids that are new. The database announces them in the same transaction.
@@ -74,6 +78,14 @@ delete from memories
  where project_id = $1 and id = any($2::uuid[]) and ($3::int is null or version = $3 or id <> ($2::uuid[])[1])
 returning id;
 
+-- name: hold_memory
+-- Let nobody else change a memory until the transaction ends; its version, only to who may change it.
+select version from memories where project_id = $1 and id = $2 for no key update;
+
+-- name: hold_lineage
+-- Let nobody change memories and what was derived from them, nor derive more, until the transaction ends.
+select hold_lineage($1::uuid[]);
+
 -- name: find_derived
 -- Everything that was derived from a memory, at most $2, also what the caller may not read.
 select derived_from($1, $2) as id;
@@ -130,7 +142,7 @@ select m.id, m.type, m.label, p.content, p.content_zstd,
 -- a second vector, from a worker slower than its lease, changes and announces nothing. With $7 only while its generation
 -- is in force: ready is what can be found. Returns the ids that are ready.
 with given as (
-  select * from unnest($3::uuid[], $4::bytea[], $5::halfvec[]) as g (id, content_hash, embedding)
+  select * from unnest($3::uuid[], $4::bytea[], $5::halfvec[]) as g (id, content_hash, embedding) order by id offset 0
 ), fresh as (
   select g.id, g.content_hash, g.embedding, m.tags, m.audience
     from given g
@@ -288,7 +300,7 @@ select m.id, m.type, m.label, m.embedding_state, p.content, p.content_zstd,
 -- Keep vectors of another generation, where the content is still what was embedded, and count them; nothing is said on the
 -- memory. Returns the memories that have theirs.
 with given as (
-  select * from unnest($4::uuid[], $5::bytea[], $6::halfvec[]) as g (id, content_hash, embedding)
+  select * from unnest($4::uuid[], $5::bytea[], $6::halfvec[]) as g (id, content_hash, embedding) order by id offset 0
 ), fresh as (
   select g.id, g.content_hash, g.embedding, m.tags, m.audience
     from given g

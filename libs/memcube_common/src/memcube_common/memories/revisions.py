@@ -36,8 +36,7 @@ async def update_memory(
     NotAllowed, Frozen, Held, QuotaExceeded, TryAgain; the transaction must not be committed then.
     """
     payload = revision.payload
-    version = await tx.fetch_value(
-        QUERIES["update_memory"],
+    asked = (
         project,
         memory_id,
         expected,
@@ -49,8 +48,11 @@ async def update_memory(
         revision.kv_hint,
         payload is not None,
     )
-    if version is None:
-        raise await _why_not(tx, project, memory_id, expected)
+    if revision.governance is not None:
+        await hold_lineage(tx, ids=[memory_id])
+    if await tx.fetch_value(QUERIES["update_memory"], *asked) is None:
+        await _hold(tx, project, memory_id, expected)
+        await tx.execute(QUERIES["update_memory"], *asked)
     if payload is not None:
         if arrived:
             await keep_objects(tx, project=project, payloads=[payload])
@@ -79,23 +81,34 @@ async def set_lifecycle(
     before: list[Lifecycle] = ["NEW", "ACTIVE", "STALE", "EXPIRED"] if to == "ARCHIVED" else ["ARCHIVED", "EXPIRED"]
     changed = await tx.fetch_one(QUERIES["set_lifecycle"], project, memory_id, to, expected, before)
     memory = (await read_memories(tx, project=project, ids=[memory_id])).get(memory_id)
-    if changed is not None and to == "ACTIVE" and changed["over"]:
-        raise Conflict("Its time is over: give it another `ttl_days` or `expires_at` first.")
     if changed is None:
         if memory is None:
             raise NotFound
         if expected is not None and memory.version != expected:
             raise VersionMismatch
         if memory.lifecycle in before:
-            raise NotAllowed
+            await _hold(tx, project, memory_id, expected)
+            changed = await tx.fetch_one(QUERIES["set_lifecycle"], project, memory_id, to, expected, before)
+            memory = (await read_memories(tx, project=project, ids=[memory_id])).get(memory_id)
+    if changed is not None and to == "ACTIVE" and changed["over"]:
+        raise Conflict("Its time is over: give it another `ttl_days` or `expires_at` first.")
     return memory, changed is not None
+
+
+async def hold_lineage(tx: Transaction, *, ids: Sequence[UUID]) -> None:
+    """Nobody changes these memories or what was derived from them, or derives more, until the transaction ends.
+
+    Before anything else is held of memories that are to be ended, or governed otherwise: so two who meet only wait.
+    """
+    await tx.execute(QUERIES["hold_lineage"], ids)
 
 
 async def find_derived(tx: Transaction, *, memory_id: UUID) -> list[UUID]:
     """Everything that was derived from a memory, also what the principal may not read: for ending all of it.
 
-    Raises Conflict where it is more than can be ended at once.
+    Nothing more is derived from it until the transaction ends. Raises Conflict where it is more than can end at once.
     """
+    await hold_lineage(tx, ids=[memory_id])
     rows = await tx.fetch(QUERIES["find_derived"], memory_id, DERIVED_MAX + 1)
     if len(rows) > DERIVED_MAX:
         raise Conflict(f"More than {DERIVED_MAX} memories were derived from it: end some of them first.")
@@ -108,9 +121,11 @@ async def purge_memories(tx: Transaction, *, project: str, ids: Sequence[UUID], 
     expected: the version the first must have. What was derived from them stays and keeps what they demanded. Raises
     NotFound or VersionMismatch for the first, NotAllowed, Frozen, Held; the transaction must not be committed then.
     """
+    await hold_lineage(tx, ids=ids)
     gone = {row["id"] for row in await tx.fetch(QUERIES["purge_memories"], project, ids, expected)}
     if ids[0] not in gone:
-        raise await _why_not(tx, project, ids[0], expected)
+        await _hold(tx, project, ids[0], expected)
+        raise NotAllowed
     if len(gone) < len(set(ids)):
         raise NotAllowed("Something that was derived from it is not yours to end.")
 
@@ -133,9 +148,13 @@ async def _revise(tx: Transaction, memory_id: UUID, words: str, payload: Payload
     )
 
 
-async def _why_not(tx: Transaction, project: str, memory_id: UUID, expected: int | None) -> Exception:
-    """Why a memory could not be changed: it is not there for this reader, has another version, or is not theirs."""
-    head = await tx.fetch_one(QUERIES["read_head"], project, memory_id)
-    if head is None:
-        return NotFound()
-    return VersionMismatch() if expected is not None and head["version"] != expected else NotAllowed()
+async def _hold(tx: Transaction, project: str, memory_id: UUID, expected: int | None) -> None:
+    """Nobody else changes a memory until the transaction ends; asked where it could not be changed a moment ago.
+
+    Raises NotFound where it is not there for this reader, NotAllowed where it is not theirs to change, VersionMismatch.
+    """
+    version = await tx.fetch_value(QUERIES["hold_memory"], project, memory_id)
+    if version is None:
+        raise NotFound if await tx.fetch_one(QUERIES["read_head"], project, memory_id) is None else NotAllowed
+    if expected is not None and version != expected:
+        raise VersionMismatch

@@ -51,6 +51,8 @@ async def insert_memories(tx: Transaction, *, project: str, memories: Sequence[N
     Raises TryAgain where an object that one of them names was swept meanwhile.
     """
     payloads = [memory.packed() for memory in memories]
+    if len(memories) > 1 and (sources := {parent for memory in memories for parent in memory.parents}):
+        await hold_sources(tx, ids=list(sources))  # all at once: one by one, two who meet would deadlock
     await keep_objects(tx, project=project, payloads=payloads)
     rows = await tx.fetch(
         QUERIES["insert_memories"],
@@ -82,6 +84,11 @@ async def insert_memories(tx: Transaction, *, project: str, memories: Sequence[N
         [traits_of(m.content) for m in memories],
     )
     return {row["id"] for row in rows}
+
+
+async def hold_sources(tx: Transaction, *, ids: Sequence[UUID]) -> None:
+    """Nobody changes these memories until the transaction ends: something is derived from them."""
+    await tx.execute(QUERIES["hold_sources"], ids)
 
 
 async def read_memories(tx: Transaction, *, project: str, ids: Sequence[UUID]) -> dict[UUID, Memory]:

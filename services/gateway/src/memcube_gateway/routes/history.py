@@ -165,9 +165,9 @@ async def list_memory_events(
     if visit.caller.role not in PRIVILEGED:
         raise NotAllowed("The audit trail is for OWNERs, ADMINs and SERVICE keys.")
     async with visit.transaction() as tx:
-        events = await read_trail(tx, project=visit.project, memory_id=memory_id, before=before, limit=limit)
-    more = events[-1].seq if len(events) == limit else None
-    return Response(_TRAIL.dump_json(Trail.model_construct(events=events, next_before=more)), media_type=JSON)
+        events = await read_trail(tx, project=visit.project, memory_id=memory_id, before=before, limit=limit + 1)
+    more = events[limit - 1].seq if len(events) > limit else None
+    return Response(_TRAIL.dump_json(Trail.model_construct(events=events[:limit], next_before=more)), media_type=JSON)
 
 
 @router.get(

@@ -16,6 +16,7 @@ from memcube_common.frame import task
 from memcube_common.ids import derive
 from memcube_common.insights import store as insights_store
 from memcube_common.insights.domain import Insight
+from memcube_common.insights.receipts import read_receipts
 from memcube_common.security.principal import Principal
 from memcube_common.testing.servers import HouseDatabase, HouseProject
 from memcube_ingestion import jobs
@@ -118,7 +119,7 @@ async def test_an_insight_that_cannot_be_kept_is_tried_again_then_parked_and_its
             assert await count(psql, "memories", project.slug) == 2
         assert await states(psql, project.slug) == {"parked": 1, "stored": 2}
         async with room.db.transaction(Principal.worker("ingestion", project.slug)) as tx:
-            [receipt] = await insights_store.read_receipts(tx, project=project.slug, ids=[bad.id])
+            [receipt] = await read_receipts(tx, project=project.slug, ids=[bad.id])
         assert (receipt.state, receipt.reason) == ("parked", "could not be kept: CheckViolationError")
         await psql.execute("update memcube.work_queue set due_at = now() where project_id = $1", project.slug)
         assert not await psql.fetchval(

@@ -13,15 +13,18 @@ import orjson
 import pytest
 import pytest_asyncio
 from pydantic import SecretStr
-from tests.rooms import an_insight, ingestion_room
+from tests.eventually import eventually
+from tests.rooms import an_insight, ingestion_room, work_due
 
 from memcube_common.contracts.api import Receipt
 from memcube_common.contracts.fields import DEFAULT_GOVERNANCE, Governance
 from memcube_common.db import Database
 from memcube_common.db.pool import Row
+from memcube_common.frame import task
 from memcube_common.ids import derive, derive_nth, new_id
-from memcube_common.insights import store as insights_store
 from memcube_common.insights.conversation import Talk
+from memcube_common.insights.receipts import read_receipts
+from memcube_common.insights.talks import accept_conversation
 from memcube_common.language.protocol import Said
 from memcube_common.mailbox.work import Claim
 from memcube_common.quotas.store import read_quotas, set_quota
@@ -31,7 +34,7 @@ from memcube_common.testing.servers import HouseDatabase, HouseProject
 from memcube_ingestion import conversations
 from memcube_ingestion.handlers import keep
 from memcube_ingestion.room import Room
-from memcube_ingestion.waiting import work_due
+from memcube_ingestion.waiting import work_off
 
 if TYPE_CHECKING:
     Psql = asyncpg.Connection[Row]
@@ -86,7 +89,7 @@ def found(*texts: str) -> Completion:
 
 async def accept(gateway: Database, project: str, talk: Talk) -> None:
     async with gateway.transaction(Principal.user(project, talk.agent_id, "AGENT")) as tx:
-        assert await insights_store.accept_conversation(tx, project=project, talk=talk)
+        assert await accept_conversation(tx, project=project, talk=talk)
 
 
 async def work(room: Room, psql: Psql) -> None:
@@ -97,7 +100,7 @@ async def work(room: Room, psql: Psql) -> None:
 
 async def receipt_of(room: Room, project: str, talk: Talk) -> Receipt:
     async with room.db.transaction(Principal.worker("ingestion", project)) as tx:
-        [receipt] = await insights_store.read_receipts(tx, project=project, ids=[talk.id])
+        [receipt] = await read_receipts(tx, project=project, ids=[talk.id])
     return receipt
 
 
@@ -184,7 +187,12 @@ async def test_without_a_language_model_each_message_is_an_insight(
     assert [row["label"] for row in labels] == ["Ada: I like figs.", "assistant: Noted."]
     receipt = await receipt_of(room, project.slug, talk)
     assert receipt.decided_because == "kept as they are: no language model is set"
-    assert (receipt.state, receipt.reason, len(receipt.insights or ())) == ("stored", None, 3)
+    assert (receipt.state, receipt.reason) == ("stored", None)
+    assert receipt.insights is not None
+    first, noted, again = receipt.insights
+    assert (first.decision, noted.decision, first.decided_because) == ("new", "new", None)
+    assert (again.decision, again.supports, again.memory_id) == ("duplicate", first.insight_id, first.memory_id)
+    assert again.decided_because == f"same words as insight {first.insight_id}"
     assert (await used(room, project.slug))[0] == 2
 
 
@@ -298,6 +306,35 @@ async def test_one_that_cannot_be_kept_is_parked_with_its_messages(
     assert (receipt.state, receipt.reason) == ("parked", "could not be kept: RuntimeError")
     messages = await psql.fetchval("select messages from memcube.conversations where id = $1", talk.id)
     assert "Trouble." in messages
+
+
+async def test_one_that_takes_long_keeps_nobody_waiting_but_for_its_own_place(
+    room: Room, gateway_db: Database, psql: Psql, database: HouseDatabase, project: HouseProject
+) -> None:
+    other = await database.project()
+    slow, quick = a_talk("Slow."), [a_talk(f"Quick {n}.") for n in range(3)]
+    await accept(gateway_db, project.slug, slow)
+    begun = asyncio.Event()
+
+    async def do(claim: Claim, room: Room) -> None:
+        if claim.item_id == slow.id:
+            begun.set()
+            await asyncio.Event().wait()
+        await conversations.keep_conversation(claim, room)
+
+    bell = await room.bus.bell("rooms.test.nobody-rings")
+    async with task(work_off(replace(conversations.line_of(room), do=do, at_once=2), bell, room), "conversations"):
+        await begun.wait()
+        for talk in quick:
+            await accept(gateway_db, other.slug, talk)
+        bell.ring()
+
+        async def all_kept() -> bool:
+            return len(await kept(psql, other.slug)) == len(quick)
+
+        await eventually(all_kept)
+    assert await kept(psql, project.slug) == []
+    await psql.execute("delete from memcube.work_queue where item_id = $1", slow.id)
 
 
 async def test_what_a_language_model_says_is_screened_before_it_is_kept(

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import asyncpg
 import numpy as np
 import pytest
-from tests.rooms import an_insight
+from tests.rooms import an_insight, work_due
 
 from memcube_common.contracts.api import Receipt
 from memcube_common.contracts.fields import Governance
@@ -18,6 +18,7 @@ from memcube_common.db.pool import Row
 from memcube_common.ids import new_id
 from memcube_common.insights import store as insights_store
 from memcube_common.insights.domain import Insight
+from memcube_common.insights.receipts import read_receipts
 from memcube_common.mailbox import work
 from memcube_common.memories.store import NewVector, read_texts, register_model, save_vectors
 from memcube_common.quotas.store import read_quotas
@@ -26,7 +27,6 @@ from memcube_common.testing.servers import HouseProject
 from memcube_ingestion import duplicates, jobs
 from memcube_ingestion.handlers import keep
 from memcube_ingestion.room import Room
-from memcube_ingestion.waiting import work_due
 
 if TYPE_CHECKING:
     Psql = asyncpg.Connection[Row]
@@ -64,7 +64,7 @@ async def support(psql: Psql, insight: Insight) -> int:
 
 async def receipts(room: Room, project: str, *insights: Insight) -> list[Receipt]:
     async with room.db.transaction(Principal.worker("ingestion", project)) as tx:
-        return await insights_store.read_receipts(tx, project=project, ids=[insight.id for insight in insights])
+        return await read_receipts(tx, project=project, ids=[insight.id for insight in insights])
 
 
 async def used(room: Room, project: str) -> tuple[int, int, int]:

@@ -6,7 +6,6 @@ import asyncio
 import json
 import random
 from collections.abc import AsyncGenerator, Sequence
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 from uuid import UUID
 
@@ -16,21 +15,21 @@ import pytest_asyncio
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 from tests.eventually import eventually
-from tests.rooms import an_insight, hearing, submitted
+from tests.fakes.delivery import Delivery
+from tests.rooms import hearing, submitted
 
 from memcube_common.bus.accounts import INSIGHTS_DURABLE
 from memcube_common.contracts import subjects
 from memcube_common.contracts.events import InsightSubmitted
-from memcube_common.contracts.fields import Screening
 from memcube_common.db.pool import Row
 from memcube_common.errors import TryAgain
 from memcube_common.ids import derive, new_id
 from memcube_common.insights.domain import Insight
-from memcube_common.screening.insights import screen_insights_soon
 from memcube_common.testing.servers import HouseProject
 from memcube_ingestion import handlers
 from memcube_ingestion.handlers import on_deliveries_exhausted, on_insights_submitted
 from memcube_ingestion.room import Room
+from memcube_ingestion.turns import Turn
 
 if TYPE_CHECKING:
     Psql = asyncpg.Connection[Row]
@@ -282,55 +281,18 @@ async def test_one_insight_the_database_refuses_does_not_cost_its_neighbours(
         "alter table memcube.insights add constraint surprise"
         f" check (project_id <> '{project.slug}' or label <> 'surprise')"
     )
-    delivered = 1
-    nak: list[float] = []
-
-    class Delivery:
-        """A message of INSIGHTS, as often delivered as we say."""
-
-        headers = None
-        subject = bus_subject
-
-        def __init__(self, event: InsightSubmitted, sequence: int) -> None:
-            self.data = event.model_dump_json().encode()
-            self.sequence = sequence
-            self.answer = ""
-
-        @property
-        def metadata(self) -> Any:
-            pair = Msg.Metadata.SequencePair(consumer=1, stream=self.sequence)
-            return Msg.Metadata(
-                sequence=pair,
-                num_pending=0,
-                num_delivered=delivered,
-                timestamp=datetime.now(UTC),
-                stream="INSIGHTS",
-                consumer="c",
-                domain=None,
-            )
-
-        async def ack(self) -> None:
-            self.answer = "ack"
-
-        async def term(self) -> None:
-            self.answer = "term"
-
-        async def nak(self, delay: float) -> None:
-            nak.append(delay)
-            self.answer = "nak"
-
     try:
         events = [submitted("one", label="a"), submitted("two", label="surprise"), submitted("three", label="b")]
-        messages: list[Any] = [Delivery(event, n) for n, event in enumerate(events)]
+        messages: list[Any] = [Delivery(event, n, subject=bus_subject) for n, event in enumerate(events)]
         await on_insights_submitted(messages, room)
         assert [message.answer for message in messages] == ["ack", "nak", "ack"]
         assert await count(psql, "memories", project.slug) == 2
         for attempt in (2, 3, 4):
-            delivered = attempt
+            messages[1].delivered = attempt
             await on_insights_submitted(messages[1:2], room)
-        assert nak == sorted(nak)
+        assert messages[1].delays == sorted(messages[1].delays)
         assert await count(psql, "parked", project.slug) == 0
-        delivered = 5
+        messages[1].delivered = 5
         await on_insights_submitted(messages[1:2], room)
         assert messages[1].answer == "term"
         [row] = await psql.fetch("select reason from memcube.parked where project_id = $1", project.slug)
@@ -344,57 +306,17 @@ def test_the_house_hears_every_project_under_one_durable_name() -> None:
     assert InsightSubmitted.subject("*", "*") == subjects.INSIGHTS
 
 
-IN_A_TRANSACTION = """
-select count(*) from pg_stat_activity
- where datname = current_database() and application_name = 'memcube-ingestion' and state like 'idle in transaction%'
-"""
-
-
-async def test_nothing_is_screened_inside_a_transaction(
-    room: Room, psql: Psql, project: HouseProject, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """However long it takes, Postgres does not wait for it; and what the project says meanwhile is heard."""
-    held: list[tuple[str, int]] = []
-
-    async def slow(insights: Sequence[Insight], how: Screening) -> list[Insight]:
-        held.append((how, await psql.fetchval(IN_A_TRANSACTION)))
-        if how == "tag":
-            await psql.execute("update memcube.projects set screening = 'redact' where id = $1", project.slug)
-        return await screen_insights_soon(insights, how)
-
-    monkeypatch.setattr(handlers, "screen_insights_soon", slow)
-    await psql.execute("update memcube.projects set screening = 'tag' where id = $1", project.slug)
-    assert await handlers.keep(project.slug, [an_insight("Ask ada@example.org.")], room) is None
-    assert held == [("off", 0), ("tag", 0), ("redact", 0)]
-    kept = await psql.fetchval("select content from memcube.memory_payloads where project_id = $1", project.slug)
-    assert kept == "Ask [redacted:email]."
-
-
-async def test_a_project_that_never_decides_is_come_back_to(
-    room: Room, psql: Psql, project: HouseProject, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    async def undecided(insights: Sequence[Insight], how: Screening) -> list[Insight]:
-        other = "redact" if how == "tag" else "tag"
-        await psql.execute("update memcube.projects set screening = $2 where id = $1", project.slug, other)
-        return list(insights)
-
-    monkeypatch.setattr(handlers, "screen_insights_soon", undecided)
-    with pytest.raises(TryAgain):
-        await handlers.keep(project.slug, [an_insight("Ask ada@example.org.")], room)
-    assert await count(psql, "insights", project.slug) == 0
-
-
 async def test_what_breaks_its_transaction_again_and_again_holds_up_nobody(
     agent: Client, psql: Psql, project: HouseProject, bus_subject: str, ears: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Postgres is there: the fault is one message of the portion, and its neighbours are kept."""
     keep, tries = handlers.keep, list[int]()
 
-    async def breaking(slug: str, insights: Sequence[Insight], room: Room) -> str | None:
+    async def breaking(slug: str, insights: Sequence[Insight], room: Room, turn: Turn) -> str | None:
         if any(one.insight == "Poison." for one in insights):
             tries.append(len(insights))
             raise TryAgain(after=0.0)
-        return await keep(slug, insights, room)
+        return await keep(slug, insights, room, turn)
 
     monkeypatch.setattr(handlers, "keep", breaking)
     texts = [*(f"Fact {n}." for n in range(10)), "Poison."]
@@ -424,11 +346,11 @@ async def test_a_full_or_read_only_postgres_is_nobodys_fault(
     class Refused(Exception):
         sqlstate = state
 
-    async def refused(slug: str, insights: Sequence[Insight], room: Room) -> str | None:
+    async def refused(slug: str, insights: Sequence[Insight], room: Room, turn: Turn) -> str | None:
         tries.append(len(insights))
         if len(tries) <= 2 * handlers.TRIES:
             raise TryAgain(after=0.0) from Refused()
-        return await keep(slug, insights, room)
+        return await keep(slug, insights, room, turn)
 
     monkeypatch.setattr(handlers, "keep", refused)
     await agent.jetstream().publish(bus_subject, submitted("Held.").model_dump_json().encode())

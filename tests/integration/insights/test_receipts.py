@@ -16,6 +16,7 @@ from memcube_common.db import Database
 from memcube_common.ids import new_id
 from memcube_common.insights import store
 from memcube_common.insights.domain import Insight, distil
+from memcube_common.insights.receipts import read_receipts
 from memcube_common.memories.domain import pack
 from memcube_common.memories.store import NewVector, fail_embedding, insert_memories, register_model, save_vectors
 from memcube_common.security.principal import Principal
@@ -31,7 +32,7 @@ async def db(database: HouseDatabase) -> AsyncGenerator[Database]:
 
 async def receipt_of(db: Database, project: str, *ids: UUID) -> list[Receipt]:
     async with db.transaction(Principal.worker("embedding", project)) as tx:
-        return await store.read_receipts(tx, project=project, ids=ids)
+        return await read_receipts(tx, project=project, ids=ids)
 
 
 async def accept(db: Database, project: str) -> Insight:

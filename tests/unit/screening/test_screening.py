@@ -45,7 +45,12 @@ def jwt() -> str:
 
 PEM = "-----BEGIN RSA PRIVATE KEY-----\n" + "\n".join([run(ALNUM, 64)] * 3) + "\n-----END RSA PRIVATE KEY-----"
 
+APP = "xapp" + "-1-" + run(ALNUM, 60)
 SLACK_HOOK = "https://hooks.slack.com/services/T01/B02/"
+
+NETHERLANDS = "nl91abna0417164300"
+TYPESET = ("4111\u00a01111\u202f1111 1111", "\uff14111 1111 1111 1111")
+HYPHENS = "415\u2011555\u20112671"
 
 FOUND: dict[str, list[str]] = {
     "secret:private_key": [
@@ -58,6 +63,8 @@ FOUND: dict[str, list[str]] = {
     "secret:memcube_key": [new_key(), new_key("publishable")],
     "secret:jwt": [jwt()],
     "secret:aws_key": ["AKIA" + run("ABCDEFGH12345678", 16), "ASIA" + run("Q7", 16)],
+    "secret:docker_token": ["dckr_pat" + "_" + run(ALNUM, 27)],
+    "secret:huggingface_token": ["hf" + "_" + run(string.ascii_letters, 34)],
     "secret:anthropic_key": ["sk-ant-" + "api03-" + run(ALNUM, 80)],
     "secret:artifactory_token": ["AKC" + run(ALNUM, 60), "APA" + run(ALNUM, 30)],
     "secret:azure_key": ["AccountKey=" + run(ALNUM, 86) + "=="],
@@ -70,18 +77,18 @@ FOUND: dict[str, list[str]] = {
     "secret:openai_key": ["sk-" + run(ALNUM, 48), "sk-proj-" + run(ALNUM, 100)],
     "secret:pypi_token": ["pypi-" + "AgEIcHlwaS5vcmc" + run(ALNUM, 90)],
     "secret:sendgrid_key": ["SG." + run(ALNUM, 22) + "." + run(ALNUM, 43)],
-    "secret:slack_token": ["xoxb" + "-123456789012-" + run(ALNUM, 24), SLACK_HOOK + run(ALNUM, 24)],
+    "secret:slack_token": ["xoxb" + "-123456789012-" + run(ALNUM, 24), SLACK_HOOK + run(ALNUM, 24), APP],
     "secret:square_token": ["sq0csp-" + run(ALNUM, 43)],
     "secret:stripe_key": ["sk" + "_live_" + run(ALNUM, 24), "rk" + "_live_" + run(ALNUM, 90)],
     "secret:telegram_token": ["123456789:" + run(ALNUM, 35)],
     "secret:twilio_key": ["SK" + run(LOWER, 32)],
     "secret:basic_auth": ["hunter2", "p@ss:w@rd"],
-    "iban": ["DE89 3704 0044 0532 0130 00", "GB82WEST12345698765432", "FR1420041010050500013M02606"],
-    "credit_card": ["4111 1111 1111 1111", "5500-0000-0000-0004", "378282246310005", "6011000990139424"],
+    "iban": ["DE89 3704 0044 0532 0130 00", "GB82WEST12345698765432", "FR1420041010050500013M02606", NETHERLANDS],
+    "credit_card": ["4111 1111 1111 1111", *TYPESET, "5500-0000-0000-0004", "378282246310005", "6011000990139424"],
     "us_ssn": ["536-90-4399"],
     "br_cpf": ["390.533.447-05"],
     "it_codice_fiscale": ["RCCMNL83S18D969H"],
-    "phone": ["+44 20 8366 1177", "+1 (415) 555-2671", "(415) 555-2671", "415-555-2671", "+49 30 901820"],
+    "phone": ["+44 20 8366 1177", "+1 (415) 555-2671", "(415) 555-2671", "415-555-2671", HYPHENS, "+49 30 901820"],
     "email": ["bob@example.com", "o'brien.a+tag@mail.example.co.uk", "用户@例子.广告"],
     "ip_address": ["52.95.110.1", "2600:1f18:2f3c:a00::1"],
 }  # fmt: skip
@@ -129,6 +136,25 @@ def test_every_kind_has_an_example_and_is_told_to_those_who_read() -> None:
 @pytest.mark.parametrize("text", LEFT_ALONE)
 def test_what_only_looks_alike_is_left_alone(text: str) -> None:
     assert screen(text, "redact") == Screened(text)
+
+
+@pytest.mark.parametrize(
+    "written", ["aws_secret_access_key = {}", "AWS_SECRET_ACCESS_KEY={}", '"SecretAccessKey": "{}"']
+)
+def test_a_secret_access_key_is_found_beside_its_name(written: str) -> None:
+    key = run(ALNUM + "/+", 40)
+    assert screen(written.format(key), "redact") == Screened(
+        written.format("[redacted:secret:aws_key]"), ("secret:aws_key",)
+    )
+
+
+def test_what_has_many_pieces_costs_no_more_than_what_has_one() -> None:
+    """The proofs of one body are counted together: beyond them each candidate counts, and is not tried."""
+    false = [f"+999 555 {n:04d}" for n in range(640)]
+    body = InsightSubmission(insight="Numbers.", metadata={str(n): one for n, one in enumerate(false)})
+    screened = screen_writing(body, "redact")
+    kept = [value for value in screened.metadata.values() if value in false]
+    assert 500 < len(kept) < 600
 
 
 def test_only_what_was_found_is_replaced() -> None:

@@ -112,15 +112,12 @@ async def test_who_waits_too_long_is_told_to_come_again(threads: ScreeningThread
     assert said.count("late") <= begun + 1
 
 
-async def test_what_costs_more_than_a_request_may_is_refused(
-    threads: ScreeningThreads, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_what_costs_more_than_a_request_may_is_refused(threads: ScreeningThreads) -> None:
     def burn() -> None:
         until = time.thread_time() + TURN
         while time.thread_time() < until:
             pass
 
-    monkeypatch.setattr("memcube_common.screening.threads.COST_MOST", 2 * TURN)
-    assert len(await threads.each([burn] * 2, within=10)) == 2
+    assert len(await threads.each([burn] * 2, within=10, cost_most=2 * TURN)) == 2
     with pytest.raises(TooLarge):
-        await threads.each([burn] * 10, within=10)
+        await threads.each([burn] * 10, within=10, cost_most=2 * TURN)

@@ -178,7 +178,8 @@ async def _extract(
         + (f"  {why}" if (why := receipt.decided_because or receipt.reason) else "")
     )
     for one in made:
-        say(f"  {one.insight_id}  {one.state}")
+        because = f": {one.decided_because}" if one.decided_because else ""
+        say(f"  {one.insight_id}  {one.state}  {one.decision or ''}{because}".rstrip())
     return 1 if receipt.state in {"failed", "parked"} else 0
 
 

@@ -34,12 +34,12 @@ def list_parked(
     limit: Annotated[int, typer.Option(min=1, max=10_000, help="How many at most.")] = 100,
 ) -> None:
     """List what was set aside, newest first, with the reasons."""
-    run(_list(the_house(), project, limit))
+    run(print_parked(the_house(), project, limit))
 
 
 def show(id: Annotated[UUID, typer.Argument(help="As `parked list` prints it.")]) -> None:
     """Print one message that was set aside, content included."""
-    run(_show(the_house(), id))
+    run(print_one(the_house(), id))
 
 
 def replay(
@@ -49,7 +49,7 @@ def replay(
     """Hand what was set aside to ingestion again; what fails again is set aside again."""
     if bool(ids) == everything:
         fail("Name the messages to replay, or say --all.", 2)
-    run(_replay(the_house(), ids or []))
+    run(replay_these(the_house(), ids or []))
 
 
 def drop(
@@ -62,7 +62,8 @@ def drop(
     run(_drop(the_house(), ids))
 
 
-async def _list(house: House, project: str | None, limit: int) -> None:
+async def print_parked(house: House, project: str | None, limit: int) -> None:
+    """Print what was set aside, of one project or of all, newest first."""
     async with house.database() as database, database.transaction(Principal.operator()) as tx:
         rows = await tx.fetch(QUERIES["list_parked"], project, limit)
     if not rows:
@@ -85,10 +86,12 @@ async def _list(house: House, project: str | None, limit: int) -> None:
     )
 
 
-async def _show(house: House, id: UUID) -> int:
+async def print_one(house: House, id: UUID) -> int:
+    """Print what was set aside under this id; returns 0, or 1 where there is nothing."""
     async with house.database() as database, database.transaction(Principal.operator()) as tx:
         row = await tx.fetch_one(QUERIES["read_parked"], id)
         insight = None if row is not None else await tx.fetch_one(QUERIES["read_parked_insight"], id)
+        talk = await tx.fetch_one(QUERIES["read_parked_conversation"], id)
     if row is not None:
         _facts(("project", row["project_id"]), ("from", row["source"]), ("subject", row["subject"]))
         _facts(("tries", row["attempts"]), ("parked", row["parked_at"].isoformat()), ("reason", row["reason"]))
@@ -103,11 +106,18 @@ async def _show(house: House, id: UUID) -> int:
         say()
         say(one_line(insight["insight"]))
         return 0
+    if talk is not None:
+        _facts(("project", talk["project_id"]), ("from", "HTTP"), ("agent", talk["agent_id"]))
+        _facts(("accepted", talk["accepted_at"].isoformat()), ("reason", talk["reason"] or ""))
+        say()
+        say(_readable(talk["messages"].encode()))
+        return 0
     complain("nothing is set aside under this id")
     return 1
 
 
-async def _replay(house: House, ids: Sequence[UUID]) -> int:
+async def replay_these(house: House, ids: Sequence[UUID]) -> int:
+    """Hand these to ingestion again, or all where there are none; returns 1 if one was not there, else 0."""
     missing = 0
     async with house.database() as database:
         if not ids:
@@ -121,15 +131,15 @@ async def _replay(house: House, ids: Sequence[UUID]) -> int:
 
 
 async def replay_one(database: Database, nats_url: str | None, id: UUID) -> str | None:
-    """Hand one message to ingestion again and forget that it was set aside; what was done, None if it is not there.
+    """Hand one message, insight or conversation to ingestion again and forget that it was set aside.
+
+    Returns what was done, None if it is not there.
 
     A message of the bus is published before its row is deleted: a crash in between publishes it twice, and its
     insight's id makes that one insight. Ends the command where NATS does not take it.
     """
     async with database.transaction(Principal.operator()) as tx:
-        project = await tx.fetch_value(QUERIES["unpark_insight"], id)
-        if project is not None:
-            await tx.execute(QUERIES["queue_insight"], project, id)
+        if await tx.fetch_value(QUERIES["unpark"], id) is not None:
             return "in the line for ingestion"
         row = await tx.fetch_one(QUERIES["read_parked"], id)
     if row is None:

@@ -13,7 +13,7 @@ import structlog
 from memcube_common.contracts import subjects
 from memcube_common.db import Transaction
 from memcube_common.errors import TryAgain
-from memcube_common.insights import store as insights_store
+from memcube_common.insights.announcing import announce_receipts, bus_senders
 from memcube_common.mailbox import work
 from memcube_common.mailbox.work import Claim, Kind
 from memcube_common.memories import store as memories_store
@@ -26,6 +26,8 @@ from memcube_embedding.room import Room
 LEASE_SECONDS: Final = 8.0
 RENEW_SECONDS: Final = 2.0
 POLL_SECONDS: Final = 0.5
+GATHER_SECONDS: Final = 0.01
+"""Between a look and the next: claiming one memory costs as much as claiming twenty, so a few more may arrive."""
 MAX_ATTEMPTS: Final = 10
 _log = structlog.get_logger(__name__)
 
@@ -46,6 +48,7 @@ async def embed_waiting(room: Room) -> None:
             continue
         if not busy:
             await room.memories_bell.wait(POLL_SECONDS)
+        await asyncio.sleep(GATHER_SECONDS)
 
 
 async def embed_due(room: Room) -> bool:
@@ -155,8 +158,8 @@ async def _save(project: str, results: Sequence[tuple[TextToEmbed, Outcome]], se
             vectors=vectors,
             in_force=True,
         )
-        sent = await insights_store.bus_senders(tx, project=project, memory_ids=list(ready))
-        await insights_store.announce_receipts(tx, verb="searchable", sent=sent)
+        sent = await bus_senders(tx, project=project, memory_ids=list(ready))
+        await announce_receipts(tx, verb="searchable", sent=sent)
         failed = [
             text.memory_id
             for text, reason in refused
@@ -173,8 +176,8 @@ async def _fail(tx: Transaction, project: str, memory_id: UUID, reason: str, con
         tx, project=project, memory_id=memory_id, reason=reason, content_hash=content_hash
     )
     if failed:
-        sent = await insights_store.bus_senders(tx, project=project, memory_ids=[memory_id])
-        await insights_store.announce_receipts(tx, verb="failed", sent=sent, reason=reason)
+        sent = await bus_senders(tx, project=project, memory_ids=[memory_id])
+        await announce_receipts(tx, verb="failed", sent=sent, reason=reason)
     return failed
 
 

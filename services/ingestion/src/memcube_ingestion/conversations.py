@@ -12,6 +12,7 @@ from memcube_common.contracts.fields import Screening
 from memcube_common.db import Transaction
 from memcube_common.errors import QuotaExceeded
 from memcube_common.insights import store as insights_store
+from memcube_common.insights import talks
 from memcube_common.insights.conversation import Talk, as_extracted, as_they_are
 from memcube_common.insights.domain import Insight, distil
 from memcube_common.language.protocol import Extracted, LanguageRefused, LanguageUnavailable
@@ -47,7 +48,7 @@ async def keep_conversation(claim: Claim, room: Room) -> None:
     Raises Later while the language model is away and has tries left; after the last, messages are kept as they are.
     """
     async with room.db.transaction(Principal.worker("ingestion", claim.project)) as tx:
-        talk = await insights_store.read_conversation(tx, project=claim.project, conversation_id=claim.item_id)
+        talk = await talks.read_conversation(tx, project=claim.project, conversation_id=claim.item_id)
         if talk is None:
             await work.finish(tx, kind="conversation", project=claim.project, ids=[claim.item_id])
             return
@@ -68,9 +69,7 @@ async def park_conversation(claim: Claim, reason: str, room: Room) -> None:
     """Set a conversation aside with its messages; its receipt says why."""
     async with room.db.transaction(Principal.worker("ingestion", claim.project)) as tx:
         if await work.finish(tx, kind="conversation", project=claim.project, ids=[claim.item_id]):
-            await insights_store.park_conversation(
-                tx, project=claim.project, conversation_id=claim.item_id, reason=reason
-            )
+            await talks.park_conversation(tx, project=claim.project, conversation_id=claim.item_id, reason=reason)
     room.parked.inc()
     _log.warning("conversation_parked", conversation_id=str(claim.item_id))
 
@@ -106,7 +105,7 @@ async def _keep(claim: Claim, talk: Talk, found: Sequence[Extracted] | None, rea
     async def screen(screening: Screening) -> list[Insight]:
         if found is None:
             return as_they_are(talk)
-        return as_extracted(talk, await screen_extracted_soon(found, screening))
+        return as_extracted(talk, await screen_extracted_soon(found, screening, room.screening))
 
     async def write(tx: Transaction, insights: Sequence[Insight], _: bool) -> int:
         if not await work.finish(tx, kind="conversation", project=project, ids=[claim.item_id]):
@@ -126,7 +125,7 @@ async def _keep(claim: Claim, talk: Talk, found: Sequence[Extracted] | None, rea
         )
         await insights_store.give_back(tx, memories=max(0, -memories), size=max(0, -size))
         await insert_memories(tx, project=project, memories=[distil(insight, room.clock()) for insight in news])
-        await insights_store.mark_conversation_stored(
+        await talks.mark_conversation_stored(
             tx,
             project=project,
             conversation_id=talk.id,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 from typing import Annotated, Literal, TypeVar
 from uuid import UUID
 
@@ -16,6 +17,7 @@ from memcube_common.insights.domain import Insight, from_event
 
 MAX_REASONS = 8
 PLACE_LENGTH = 120
+PORTION_LENGTH = 128 * 1024
 
 Carrier = TypeVar("Carrier")
 """What an insight came in: a message of the bus."""
@@ -75,14 +77,22 @@ def read_advisory(body: bytes) -> Exhausted | None:
 
 
 def portions(letters: Sequence[tuple[Carrier, Readable]], *, at_most: int) -> list[list[tuple[Carrier, Readable]]]:
-    """A batch as portions of one project and `at_most` insights each.
+    """A batch as portions of one project, each of `at_most` insights and about `PORTION_LENGTH` characters; every
+    project's first come first.
 
     Sorted by id, so that two writers who meet over the same insights wait for each other instead of deadlocking.
     """
-    projects: dict[str, list[tuple[Carrier, Readable]]] = {}
+    projects: dict[str, list[list[tuple[Carrier, Readable]]]] = {}
+    lengths: dict[str, int] = {}
     for letter in sorted(letters, key=lambda letter: letter[1].insight.id):
-        projects.setdefault(letter[1].sender.project, []).append(letter)
-    return [found[start : start + at_most] for found in projects.values() for start in range(0, len(found), at_most)]
+        project, insight = letter[1].sender.project, letter[1].insight
+        cut = projects.setdefault(project, [])
+        if not cut or len(cut[-1]) == at_most or lengths[project] >= PORTION_LENGTH:
+            cut.append([])
+            lengths[project] = 0
+        cut[-1].append(letter)
+        lengths[project] += len(insight.insight) + len(insight.metadata)
+    return [portion for nth in zip_longest(*projects.values()) for portion in nth if portion]
 
 
 class Exhausted(BaseModel):

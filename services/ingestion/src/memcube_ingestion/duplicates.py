@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Final
 
-from memcube_common.insights import store as insights_store
+from memcube_common.insights.duplicates import merge_insights, nearest_insight
 from memcube_common.mailbox import work
 from memcube_common.mailbox.work import Claim
-from memcube_common.memories.revisions import purge_memories
+from memcube_common.memories.revisions import hold_lineage, purge_memories
 from memcube_common.security.principal import Principal
 from memcube_ingestion.room import Room
 from memcube_ingestion.waiting import Line
@@ -30,11 +30,12 @@ async def compare(claim: Claim, room: Room) -> None:
     async with room.db.transaction(Principal.worker("ingestion", project)) as tx:
         if not await work.finish(tx, kind="duplicate", project=project, ids=[claim.item_id]):
             return
-        near = await insights_store.nearest_insight(tx, project=project, memory_id=claim.item_id)
+        near = await nearest_insight(tx, project=project, memory_id=claim.item_id)
         if near is None or near.similarity < near.threshold:
             return
         pair = (claim.item_id, near.memory_id)
-        newer = await insights_store.merge_insights(tx, project=project, memories=pair, similarity=near.similarity)
+        await hold_lineage(tx, ids=pair)
+        newer = await merge_insights(tx, project=project, memories=pair, similarity=near.similarity)
         if newer is not None:
             await purge_memories(tx, project=project, ids=[newer])
 

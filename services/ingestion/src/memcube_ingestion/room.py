@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import socket
 from collections.abc import AsyncGenerator, Callable
@@ -17,12 +18,13 @@ from memcube_common.db import Database
 from memcube_common.frame import open_database
 from memcube_common.language.build import build_language_model
 from memcube_common.language.protocol import LanguageModel
+from memcube_common.screening import ScreeningThreads
 from memcube_ingestion.settings import IngestionSettings
 
 
 @dataclass(frozen=True, slots=True)
 class Room:
-    """The ingestion room."""
+    """The ingestion room. `writing`: places for transactions that write what was screened."""
 
     settings: IngestionSettings
     db: Database
@@ -33,6 +35,8 @@ class Room:
     registry: CollectorRegistry
     stored: Counter
     parked: Counter
+    screening: ScreeningThreads
+    writing: asyncio.Semaphore
     language: LanguageModel | None = None
 
     @property
@@ -52,6 +56,8 @@ async def open_room(settings: IngestionSettings) -> AsyncGenerator[Room]:
         language = build_language_model(settings)
         if language is not None:
             stack.push_async_callback(language.aclose)
+        screening = ScreeningThreads()
+        stack.callback(screening.close)
         registry = CollectorRegistry()
         yield Room(
             settings=settings,
@@ -63,5 +69,7 @@ async def open_room(settings: IngestionSettings) -> AsyncGenerator[Room]:
             registry=registry,
             stored=Counter("memcube_insights_stored", "Insights that became memories.", ["via"], registry=registry),
             parked=Counter("memcube_insights_parked", "Messages set aside.", registry=registry),
+            screening=screening,
+            writing=asyncio.Semaphore(settings.writers),
             language=language,
         )

@@ -35,7 +35,8 @@ class Later(Exception):
 class Line:
     """A kind of work: `do` does one piece or raises Later, `give_up` ends one tried `attempts` times, told why.
 
-    lease: seconds a claim is ours; a room that dies gives it back then. pause: seconds between two looks.
+    lease: seconds a claim is ours; a room that dies gives it back then. pause: seconds between two looks,
+    unless the bell rings; it rings for other work too, so that gather: seconds are let go by before it is answered.
     """
 
     kind: Kind
@@ -45,6 +46,7 @@ class Line:
     attempts: int
     lease: float = 10.0
     pause: float = 2.0
+    gather: float = 0.1
 
 
 def where(error: BaseException) -> list[str]:
@@ -54,32 +56,48 @@ def where(error: BaseException) -> list[str]:
 
 
 async def work_off(line: Line, bell: Bell, room: Room) -> None:
-    """Do this kind of work for ever; the bell saves the wait, the poll finds the rest."""
-    while True:
-        try:
-            busy = await work_due(line, room)
-        except TryAgain as error:
-            await bell.wait(error.after)
-            continue
-        if not busy:
-            await bell.wait(line.pause)
+    """Do this kind of work for ever; the bell saves the wait, the poll finds the rest.
 
+    A place that comes free is given away at once: what takes long keeps nobody waiting but for its own place.
+    """
+    under_way: set[asyncio.Task[None]] = set()
 
-async def work_due(line: Line, room: Room) -> bool:
-    """One claim's worth, all of it at once; True if there was any. Raises TryAgain while Postgres is away."""
-    async with room.db.transaction(Principal.worker("ingestion")) as tx:
-        claims = await work.claim(tx, kind=line.kind, limit=line.at_once, lease=line.lease)
-    found = [claim for claimed in claims.values() for claim in claimed]
-    results = await asyncio.gather(*(_one(line, claim, room) for claim in found), return_exceptions=True)
-    for result in results:
-        if isinstance(result, BaseException):
-            raise result
-    if found:
+    def ended(one: asyncio.Task[None]) -> None:
+        under_way.discard(one)
         room.changes_bell.ring()
-    return bool(found)
+        bell.ring()
+
+    async with asyncio.TaskGroup() as group:
+        while True:
+            free = line.at_once - len(under_way)
+            try:
+                found = await claim_due(line, free, room) if free else []
+            except TryAgain as error:
+                await bell.wait(error.after)
+                continue
+            for claim in found:
+                one = group.create_task(_unless_away(line, claim, room), name=line.kind)
+                under_way.add(one)
+                one.add_done_callback(ended)
+            if not found:
+                await bell.wait(line.pause)
+                await asyncio.sleep(line.gather)
 
 
-async def _one(line: Line, claim: Claim, room: Room) -> None:
+async def claim_due(line: Line, most: int, room: Room) -> list[Claim]:
+    """At most `most` pieces of work of this kind that are due, ours from now on. Raises TryAgain."""
+    async with room.db.transaction(Principal.worker("ingestion")) as tx:
+        claims = await work.claim(tx, kind=line.kind, limit=most, lease=line.lease)
+    return [claim for claimed in claims.values() for claim in claimed]
+
+
+async def _unless_away(line: Line, claim: Claim, room: Room) -> None:
+    with contextlib.suppress(TryAgain):  # its lease ends, and it is claimed again
+        await work_on(line, claim, room)
+
+
+async def work_on(line: Line, claim: Claim, room: Room) -> None:
+    """Do one piece of work, put it off or give it up. Raises TryAgain while Postgres is away."""
     try:
         async with _held(line, claim, room):
             await line.do(claim, room)

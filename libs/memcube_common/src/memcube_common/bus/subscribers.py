@@ -69,7 +69,8 @@ class Subscribers:
         """Give `handler` up to `size` messages at a time, after at most `linger` seconds of gathering.
 
         The handler acknowledges each message itself, after its commit; while it works, the server is told so every
-        second. Messages it leaves alone come back after 4 s.
+        second. Messages it leaves alone come back after 4 s. Up to 20 batches may be out: what one project has to wait
+        for keeps nobody else's messages from coming.
         """
 
         async def batch(message: NatsMessage) -> None:
@@ -78,7 +79,7 @@ class Subscribers:
             async with _kept_in_progress(messages):
                 await handler(messages)
 
-        config = ConsumerConfig(ack_wait=ACK_WAIT, max_deliver=MAX_DELIVER, max_ack_pending=size * 4)
+        config = ConsumerConfig(ack_wait=ACK_WAIT, max_deliver=MAX_DELIVER, max_ack_pending=size * 20)
         named = dataclasses.replace(config, name=durable, durable_name=durable, filter_subject=subject)
         self._durables.append(_Durable(stream, durable, named))
         self._broker.subscriber(

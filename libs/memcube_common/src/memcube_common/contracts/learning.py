@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Annotated, Literal
 from uuid import UUID
 
-from pydantic import AfterValidator, Field, JsonValue, StringConstraints, model_validator
+from pydantic import AfterValidator, Field, JsonValue, StringConstraints
 
 from memcube_common.contracts.api import Answer
 from memcube_common.contracts.fields import (
@@ -58,12 +58,21 @@ class Message(Closed):
     at: Moment | None = Field(default=None, description="When it was said; what 'yesterday' counts from.")
 
 
+def _within_a_conversation(messages: list[Message]) -> list[Message]:
+    size = sum(len(message.content.encode()) for message in messages)
+    if size > CONVERSATION_MAX_BYTES:
+        raise ValueError(f"must be at most {CONVERSATION_MAX_BYTES} bytes together, got {size}")
+    if not any(is_said(message.content) for message in messages):
+        raise ValueError("at least one message must say something")
+    return messages
+
+
 class Conversation(Closed):
     """Messages to learn from. With a language model insights are made of them, without one each is kept as it is."""
 
-    messages: Annotated[list[Message], Field(min_length=1, max_length=MAX_MESSAGES)] = Field(
-        description="At most 200 messages in the order they were said, together at most 1 MiB."
-    )
+    messages: Annotated[
+        list[Message], Field(min_length=1, max_length=MAX_MESSAGES), AfterValidator(_within_a_conversation)
+    ] = Field(description="At most 200 messages in the order they were said, together at most 1 MiB.")
     id: Uuid7 | None = Field(
         default=None, description="UUIDv7 of the conversation; the same id sent twice is one. Made if absent."
     )
@@ -74,15 +83,6 @@ class Conversation(Closed):
         default=None, description="Of every insight. What is `confidential` is never shown to a language model."
     )
     metadata: FreeJson = Field(default_factory=dict, description="Carried by every insight.")
-
-    @model_validator(mode="after")
-    def _of_a_size(self) -> Conversation:
-        size = sum(len(message.content.encode()) for message in self.messages)
-        if size > CONVERSATION_MAX_BYTES:
-            raise ValueError(f"the messages must be at most {CONVERSATION_MAX_BYTES} bytes together, got {size}")
-        if not any(is_said(message.content) for message in self.messages):
-            raise ValueError("at least one message must say something")
-        return self
 
 
 class Support(Closed):

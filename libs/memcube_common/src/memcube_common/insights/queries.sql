@@ -1,7 +1,3 @@
--- name: project_exists
--- Whether the transaction's project is there.
-select exists (select from projects where id = $1);
-
 -- name: insert_insights
 -- Write insights down once; a second delivery finds them already there. Returns the ids that were not there before.
 -- One that is stored at once is new until it is settled otherwise.
@@ -222,7 +218,7 @@ select m.id, i.id as insight_id
 
 -- name: hold_words
 -- What the words of two memories are known by, and then the insights that brought them, held until this transaction ends:
--- in this order everywhere.
+-- in this order everywhere, and after the memories.
 with prints as materialized (
   select fingerprint from insight_fingerprints
    where project_id = $1 and memory_id = any(array[$2::uuid, $3::uuid]) order by fingerprint for update

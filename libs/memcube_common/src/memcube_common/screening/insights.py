@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-import asyncio
+import math
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Final
 
 import orjson
 
 from memcube_common.contracts.fields import Governance, Screening
+from memcube_common.errors import Invalid
 from memcube_common.insights.domain import Insight
 from memcube_common.language.protocol import Extracted
+from memcube_common.screening.threads import ScreeningThreads
 from memcube_common.screening.writing import INLINE_MOST, LISTS, NAMES, Screener, marked
 
 KIND_MOST: Final = 32
@@ -35,25 +38,23 @@ def screen_insight(insight: Insight, how: Screening) -> Insight:
     return replace(screened, governance=governance.model_dump_json())
 
 
-async def screen_insights_soon(insights: Sequence[Insight], how: Screening) -> list[Insight]:
-    """`screen_insight` of each, one by one in a thread where they are long together. Raises Invalid.
-
-    In a thread of the event loop's own: ingestion, the one room that calls this, does nothing else in them.
-    """
-    if how == "off":
-        return list(insights)
-    size = sum(len(one.insight) + len(one.metadata) for one in insights)
-    if size <= INLINE_MOST:
-        return [screen_insight(one, how) for one in insights]
-    return [await asyncio.to_thread(screen_insight, one, how) for one in insights]
+def is_long(insights: Sequence[Insight]) -> bool:
+    """Whether looking through these takes a thread."""
+    return (
+        sum(len(one.insight) + len(one.metadata) + sum(map(len, one.evidence_refs)) for one in insights) > INLINE_MOST
+    )
 
 
-def screen_extracted(found: Extracted, how: Screening) -> Extracted:
-    """What a language model found, as it may be stored, with the kinds that are in it. Raises Invalid."""
+def screen_extracted(found: Extracted, how: Screening) -> Extracted | None:
+    """What a language model found, as it may be stored, with the kinds in it; None where it is too long then."""
     screener = Screener(how)
+    try:
+        text = screener.content(found.text, "insight")
+    except Invalid:
+        return None
     return replace(
         found,
-        text=screener.content(found.text, "insight"),
+        text=text,
         label=None if found.label is None else screener.text(found.label, longest=NAMES["label"]),
         tags=tuple(screener.texts(found.tags, longest=LISTS["tags"])),
         kind=screener.text(found.kind, longest=KIND_MOST),
@@ -61,8 +62,17 @@ def screen_extracted(found: Extracted, how: Screening) -> Extracted:
     )
 
 
-async def screen_extracted_soon(found: Sequence[Extracted], how: Screening) -> list[Extracted]:
-    """`screen_extracted` of each, one by one in a thread, as `screen_insights_soon` does. Raises Invalid."""
+async def screen_extracted_soon(
+    found: Sequence[Extracted],
+    how: Screening,
+    threads: ScreeningThreads,
+    *,
+    within: float | None = None,
+    cost_most: float = math.inf,
+) -> list[Extracted]:
+    """`screen_extracted` of each, in a thread, without those that are too long then. Raises as `threads.each` does."""
     if how == "off":
         return list(found)
-    return [await asyncio.to_thread(screen_extracted, one, how) for one in found]
+    pieces = [partial(screen_extracted, one, how) for one in found]
+    screened = await threads.each(pieces, within=within, cost_most=cost_most)
+    return [one for one in screened if one is not None]

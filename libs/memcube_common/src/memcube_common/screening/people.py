@@ -4,13 +4,38 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Final
 
 from memcube_common.screening.secrets import Span
 
-PROVED_MOST: Final = 512
-"""Candidates of one kind that are proved in one text; beyond that all count, so that a hostile text costs little."""
+PROOFS: Final = 40_000
+"""What the proofs of one body may cost together, in microseconds by `COST`; beyond that every candidate counts, so that
+a hostile one costs little."""
+
+COST: Final[Mapping[str, int]] = {
+    "phone": 75,
+    "iban": 200,
+    "credit_card": 6,
+    "us_ssn": 20,
+    "br_cpf": 20,
+    "it_codice_fiscale": 20,
+    "email": 1,
+    "ip_address": 5,
+}
+"""Microseconds that one proof takes, about: of an IBAN, of one as long as they may be."""
+
+_PLAIN: Final = str.maketrans(
+    {
+        **dict.fromkeys("\u00a0\u2007\u2009\u202f", " "),
+        **dict.fromkeys("\u2010\u2011\u2012\u2013\u2212", "-"),
+        **{chr(zero + digit): str(digit) for zero in (0x0660, 0x06F0, 0x0966, 0xFF10) for digit in range(10)},
+        "\uff0b": "+",
+        "\uff0e": ".",
+        "\uff20": "@",
+    }
+)
+"""Spaces that break no line, hyphens and minus signs, and digits as other scripts write them: one character for one."""
 
 _EMAIL: Final = re.compile(
     r"(?<!\w)[^\W_][\w.+'-]{0,63}+@((?:[^\W_](?:[\w-]{0,61}[^\W_])?\.){1,8}[^\W\d_]{2,24})(?![\w-]|\.\w)"
@@ -31,7 +56,7 @@ _ISSUERS: Final[Sequence[tuple[re.Pattern[str], frozenset[int]]]] = (
     (re.compile(r"6(?:011|4[4-9]|5)"), frozenset({16})),
     (re.compile(r"62"), frozenset({16, 17, 18, 19})),
 )
-_IBAN: Final = re.compile(r"(?<![A-Za-z0-9])[A-Z]{2}\d\d(?: ?[A-Z0-9]){11,30}")
+_IBAN: Final = re.compile(r"(?<![A-Za-z0-9])(?:[A-Z]{2}\d\d(?: ?[A-Z0-9]){11,30}|[a-z]{2}\d\d(?: ?[a-z0-9]){11,30})")
 _IBAN_LENGTHS: Final = range(15, 35)
 _IBAN_VALUES: Final = {one: str(int(one, 36)) for one in "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ"}
 _SSN: Final = re.compile(r"(?<![\w.-])\d{3}-\d{2}-\d{4}(?![\w-]|\.\d)")
@@ -43,30 +68,46 @@ _HIGH_OCTET: Final = 32
 _IPV6: Final = re.compile(r"(?<![\w:.])[0-9A-Fa-f]{1,4}(?::[0-9A-Fa-f]{0,4}){2,7}(?![\w:])")
 
 
-def find_people(text: str) -> Iterator[Span]:
+class Proofs:
+    """What is left of `PROOFS`: of one body, however many texts it has and however often they are looked through."""
+
+    def __init__(self) -> None:
+        self._left = PROOFS
+
+    def afford(self, kind: str) -> bool:
+        """Whether one more candidate of `kind` may be proved; counts it."""
+        self._left -= COST[kind]
+        return self._left >= 0
+
+
+def find_people(text: str, proofs: Proofs) -> Iterator[Span]:
     """Every e-mail address, telephone number, account, card, identity and address in `text`, overlapping ones too."""
+    if not text.isascii():
+        text = text.translate(_PLAIN)
     if "@" in text:
-        yield from _proved(text, "email", _EMAIL, _is_email)
+        yield from _proved(text, proofs, "email", _EMAIL, _is_email)
     if not any(digit in text for digit in "0123456789"):
         return
     if "+" in text:
-        yield from _proved(text, "phone", _INTERNATIONAL, _is_phone)
-    yield from _proved(text, "phone", _NORTH_AMERICAN, _is_phone)
-    yield from _proved(text, "credit_card", _CARD, _is_card)
-    yield from _ibans(text)
+        yield from _proved(text, proofs, "phone", _INTERNATIONAL, _is_phone)
+    yield from _proved(text, proofs, "phone", _NORTH_AMERICAN, _is_phone)
+    yield from _proved(text, proofs, "credit_card", _CARD, _is_card)
+    yield from _ibans(text, proofs)
     if "-" in text:
-        yield from _proved(text, "us_ssn", _SSN, _is_ssn)
-        yield from _proved(text, "br_cpf", _CPF, _is_cpf)
-    yield from _proved(text, "it_codice_fiscale", _CODICE, _is_codice_fiscale)
+        yield from _proved(text, proofs, "us_ssn", _SSN, _is_ssn)
+        yield from _proved(text, proofs, "br_cpf", _CPF, _is_cpf)
+    yield from _proved(text, proofs, "it_codice_fiscale", _CODICE, _is_codice_fiscale)
     if "." in text:
-        yield from _proved(text, "ip_address", _IPV4, _is_ipv4)
+        yield from _proved(text, proofs, "ip_address", _IPV4, _is_ipv4)
     if ":" in text:
-        yield from _proved(text, "ip_address", _IPV6, _is_ipv6)
+        yield from _proved(text, proofs, "ip_address", _IPV6, _is_ipv6)
 
 
-def _proved(text: str, kind: str, pattern: re.Pattern[str], proves: Callable[[re.Match[str]], bool]) -> Iterator[Span]:
-    for count, match in enumerate(pattern.finditer(text)):
-        if count >= PROVED_MOST or proves(match):
+def _proved(
+    text: str, proofs: Proofs, kind: str, pattern: re.Pattern[str], proves: Callable[[re.Match[str]], bool]
+) -> Iterator[Span]:
+    for match in pattern.finditer(text):
+        if not proofs.afford(kind) or proves(match):
             yield *match.span(), kind
 
 
@@ -101,12 +142,12 @@ def _is_card(match: re.Match[str]) -> bool:
     )
 
 
-def _ibans(text: str) -> Iterator[Span]:
+def _ibans(text: str, proofs: Proofs) -> Iterator[Span]:
     """ISO 13616: mod 97 over as many characters as the country's accounts have, words behind it left out."""
     from stdnum import iban
 
-    for count, match in enumerate(_IBAN.finditer(text)):
-        if count >= PROVED_MOST:
+    for match in _IBAN.finditer(text):
+        if not proofs.afford("iban"):
             yield *match.span(), "iban"
             continue
         places = [place for place in range(*match.span()) if text[place] != " "]
@@ -115,7 +156,7 @@ def _ibans(text: str) -> Iterator[Span]:
             end = places[length - 1] + 1 if length <= len(compact) else None
             if end is None:
                 break
-            number = compact[:length]
+            number = compact[:length].upper()
             if _mod_97(number[4:] + number[:4]) == 1 and iban.is_valid(number, check_country=False):
                 yield match.start(), end, "iban"
                 break

@@ -33,8 +33,15 @@ _OWN: Final[Sequence[tuple[str, str, re.Pattern[str]]]] = (
     ),
     ("secret:google_key", "AIza", re.compile(r"(?<![A-Za-z0-9_-])AIza[A-Za-z0-9_-]{35}+(?![A-Za-z0-9_-])")),
     ("secret:github_token", "github_pat_", re.compile(r"(?<![A-Za-z0-9_-])github_pat_[A-Za-z0-9_]{40,}+")),
+    ("secret:docker_token", "dckr_", re.compile(r"(?<![A-Za-z0-9_-])dckr_(?:pat|oat)_[A-Za-z0-9_-]{20,}+")),
+    ("secret:huggingface_token", "hf_", re.compile(r"(?<![A-Za-z0-9_-])hf_[A-Za-z0-9]{34,}+")),
+    ("secret:slack_token", "xapp-", re.compile(r"(?<![A-Za-z0-9_-])xapp-[A-Za-z0-9-]{30,}+")),
     ("secret:npm_token", "npm_", re.compile(r"(?<![A-Za-z0-9_-])npm_[A-Za-z0-9]{36,}+")),
     ("secret:npm_token", "_authToken", re.compile(r"(?<=:_authToken=)[^\s\[]\S{7,255}+")),
+)
+_AWS_SECRET: Final = re.compile(
+    r"(?<![A-Za-z0-9])(?:aws_?)?secret_?(?:access_?)?key[\"']?\s{0,8}[:=]\s{0,8}[\"']?([A-Za-z0-9/+]{40})(?![A-Za-z0-9/+=])",
+    re.IGNORECASE,
 )
 _JWT: Final = re.compile(r"(?<![A-Za-z0-9_-])(eyJ[A-Za-z0-9_-]{10,}+)\.[A-Za-z0-9_-]{2,}+(?:\.[A-Za-z0-9_-]*+)?")
 _OURS: Final = re.compile(r"(?<![A-Za-z0-9])mc_(?:sec|pub)_[A-Za-z0-9_-]{49}")
@@ -75,6 +82,10 @@ def find_secrets(text: str) -> Iterator[Span]:
             for match in pattern.finditer(text):
                 if kind != "secret:openai_key" or _is_random(match[0]):
                     yield *match.span(), kind
+    if "ecret" in text or "ECRET" in text:
+        for match in _AWS_SECRET.finditer(text):
+            if _is_random(match[1]):
+                yield *match.span(1), "secret:aws_key"
     if "://" in text:
         for match in _BASIC_AUTH.finditer(text):
             yield *match.span(1), "secret:basic_auth"

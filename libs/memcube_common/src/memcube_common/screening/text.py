@@ -7,7 +7,7 @@ from typing import Final
 
 from memcube_common.contracts.fields import Screening
 from memcube_common.screening.kinds import RANK
-from memcube_common.screening.people import find_people
+from memcube_common.screening.people import Proofs, find_people
 from memcube_common.screening.secrets import Span, find_secrets
 
 ROUNDS_MOST: Final = 8
@@ -21,17 +21,19 @@ class Screened:
     kinds: tuple[str, ...] = ()
 
 
-def screen(text: str, how: Screening) -> Screened:
+def screen(text: str, how: Screening, proofs: Proofs | None = None) -> Screened:
     """Find personal data and secrets in `text`, in time linear in its length.
 
     how: `off` looks at nothing, `tag` leaves the text as it is, `redact` puts `[redacted:<kind>]` in place of each
-    finding; screening what came out finds nothing any more.
+    finding; screening what came out finds nothing any more. proofs: of the body that the text is of, where it is one of
+    several.
     """
     if how == "off":
         return Screened(text)
+    proofs = proofs or Proofs()
     redacted, kinds = text, set[str]()
     for _ in range(ROUNDS_MOST):
-        spans = find(redacted)
+        spans = find(redacted, proofs)
         if not spans:
             break
         kinds.update(kind for _, _, kind in spans)
@@ -39,9 +41,9 @@ def screen(text: str, how: Screening) -> Screened:
     return Screened(redacted if how == "redact" else text, tuple(sorted(kinds)))
 
 
-def find(text: str) -> list[Span]:
+def find(text: str, proofs: Proofs) -> list[Span]:
     """What is in `text`, in order, none over another: of two that overlap the kind that ranks first stays."""
-    found = sorted({*find_secrets(text), *find_people(text)}, key=lambda one: (RANK[one[2]], one[0], -one[1]))
+    found = sorted({*find_secrets(text), *find_people(text, proofs)}, key=lambda one: (RANK[one[2]], one[0], -one[1]))
     taken = bytearray(len(text)) if len(found) > 1 else bytearray()
     kept: list[Span] = []
     for start, end, kind in found:

@@ -29,18 +29,21 @@ class ScreeningThreads:
     def __init__(self) -> None:
         self._threads = ThreadPoolExecutor(1, thread_name_prefix="screening")
 
-    async def each(self, pieces: Sequence[Callable[[], T]], *, within: float) -> list[T]:
+    async def each(
+        self, pieces: Sequence[Callable[[], T]], *, within: float | None, cost_most: float = COST_MOST
+    ) -> list[T]:
         """What each of `pieces` returns, in order.
 
-        within: seconds, waiting for a turn included. Once it is cancelled or late, no further piece is begun. Raises
-        TryAgain where the time is over, TooLarge where the pieces took `COST_MOST`, and what a piece raises.
+        within: seconds, waiting for a turn included; None for as long as it takes. Once it is cancelled or late, no
+        further piece is begun. Raises TryAgain where the time is over, TooLarge where the pieces took `cost_most`
+        seconds of a processor, and what a piece raises.
         """
         done: list[T] = []
         left, cost = iter(pieces), 0.0
         try:
             async with asyncio.timeout(within):
                 while len(done) < len(pieces):
-                    if cost >= COST_MOST:
+                    if cost >= cost_most:
                         raise TooLarge("It takes too long to look through: send less in one request.")
                     some, took = await asyncio.get_running_loop().run_in_executor(self._threads, _turn, left)
                     done += some

@@ -17,6 +17,7 @@ from memcube_common.contracts.fields import (
     checked_json,
 )
 from memcube_common.errors import FieldError, Invalid
+from memcube_common.screening.people import Proofs
 from memcube_common.screening.text import screen
 from memcube_common.screening.threads import ScreeningThreads
 
@@ -38,10 +39,11 @@ class Screener:
     def __init__(self, how: Screening) -> None:
         self.how: Screening = how
         self.kinds: set[str] = set()
+        self._proofs = Proofs()
 
     def text(self, text: str, *, longest: int | None = None) -> str:
         """A text as it may be stored; cut to `longest` characters, since a mark may be longer than what it replaces."""
-        screened = screen(text, self.how)
+        screened = screen(text, self.how, self._proofs)
         self.kinds.update(screened.kinds)
         return screened.text[:longest]
 

@@ -31,9 +31,12 @@ from memcube_common.db import Transaction
 from memcube_common.errors import Conflict, FieldError, Invalid, NotAllowed, NotFound, QuotaExceeded, TryAgain
 from memcube_common.governance.domain import PRIVILEGED
 from memcube_common.ids import AgentName
-from memcube_common.insights import store
+from memcube_common.insights import learned
 from memcube_common.insights.conversation import Talk, as_extracted, as_they_are, from_conversation
 from memcube_common.insights.domain import Insight, from_submission
+from memcube_common.insights.receipts import read_conversation_receipts
+from memcube_common.insights.store import weigh_insights
+from memcube_common.insights.talks import accept_conversation
 from memcube_common.language.protocol import Extracted, LanguageRefused, LanguageUnavailable
 from memcube_common.memories.domain import label_from
 from memcube_common.quotas.store import announce_refusal, take
@@ -160,7 +163,7 @@ async def list_insights(
     listing = "insights" + wanted.model_dump_json(exclude_none=True)
     below = id_in(visit, listing, cursor)
     async with visit.transaction() as tx:
-        found, last = await store.list_insights(tx, wanted=wanted, below=below, limit=limit, looked=LOOKED_AT)
+        found, last = await learned.list_insights(tx, wanted=wanted, below=below, limit=limit, looked=LOOKED_AT)
     next_cursor = None if last is None else cursor_for(visit, listing, str(last))
     page = Insights.model_construct(insights=found, next_cursor=next_cursor)
     return Response(_PAGE.dump_json(page), media_type=JSON)
@@ -176,7 +179,7 @@ async def list_insights(
 async def get_insight(visit: InVisit, insight_id: InsightId) -> Response:
     """The insight with its support and what became of it; what you may not read answers like what does not exist."""
     async with visit.transaction() as tx:
-        return _shown(await store.read_insight(tx, insight_id=insight_id))
+        return _shown(await learned.read_insight(tx, insight_id=insight_id))
 
 
 @router.post(
@@ -195,17 +198,22 @@ async def support_insight(request: Request, visit: InVisit, insight_id: InsightI
         raise NotAllowed("Your role reads; insights are supported by others.")
     body = await read_body(request, visit)
     given = await screened(visit, parse(_SUPPORT, body))
+    async with visit.transaction() as tx:
+        found = await learned.read_insight(tx, insight_id=insight_id)
+    if found is None:
+        raise NotFound
 
     async def support(tx: Transaction) -> tuple[int, bytes]:
-        held = await store.support_insight(
+        held = await learned.support_insight(
             tx, insight_id=insight_id, evidence_refs=given.evidence_refs, sentiment=given.sentiment
         )
-        insight = await store.read_insight(tx, insight_id=insight_id) if held else None
+        insight = await learned.read_insight(tx, insight_id=insight_id) if held else None
         if insight is None:
             raise NotFound
         return 200, _INSIGHT.dump_json(insight)
 
-    return (await once(visit, _SUPPORT_ROUTE % insight_id, body, support)).response()
+    # The answer tells what was learned: it is forgotten with the memory that holds it.
+    return (await once(visit, _SUPPORT_ROUTE % insight_id, body, support, about=found.memory_id)).response()
 
 
 @router.put(
@@ -223,20 +231,20 @@ async def link_insight(request: Request, visit: InVisit, insight_id: InsightId) 
     """
     given = parse(_LINK, await read_body(request, visit))
     async with visit.transaction() as tx:
-        insight = await store.read_insight(tx, insight_id=insight_id)
+        insight = await learned.read_insight(tx, insight_id=insight_id)
         if insight is None:
             raise NotFound
         caller = visit.caller
         if caller.role not in PRIVILEGED and (insight.agent_id != caller.handle or not may_submit(caller.role)):
             raise NotAllowed("An insight is linked by its sender, OWNERs, ADMINs and SERVICE keys.")
-        writable, linked = await store.link_insight(
+        writable, linked = await learned.link_insight(
             tx, project=visit.project, insight_id=insight_id, memory_id=given.memory_id
         )
         if not writable:
             raise Invalid(errors=[FieldError("memory_id", "must be a memory that you may read and change")])
         if not linked:
             raise Conflict("It is not stored yet: its receipt says when it is.")
-        return _shown(await store.read_insight(tx, insight_id=insight_id))
+        return _shown(await learned.read_insight(tx, insight_id=insight_id))
 
 
 def _shown(insight: learning.Insight | None) -> Response:
@@ -259,11 +267,11 @@ async def _take_talk(visit: Visit, body: bytes, talk: Talk) -> Response:
     """Write a conversation down: from then on it cannot be lost."""
 
     async def accept(tx: Transaction) -> tuple[int, bytes]:
-        at = await store.accept_conversation(tx, project=visit.project, talk=talk)
+        at = await accept_conversation(tx, project=visit.project, talk=talk)
         if at is not None:
             receipt = Receipt(id=talk.id, project=visit.project, state="accepted", memory_id=None, accepted_at=at)
             return 202, _RECEIPT.dump_json(receipt)
-        fates = await store.read_conversation_receipts(tx, project=visit.project, ids=[talk.id])
+        fates = await read_conversation_receipts(tx, project=visit.project, ids=[talk.id])
         if not fates:
             raise Conflict("This id is somebody else's conversation: make another.")
         return 202, _RECEIPT.dump_json(fates[0])
@@ -321,7 +329,7 @@ async def _weigh(
     """What would be decided about insights, and nothing stored."""
     patience = Patience(visit.room.settings.answer_within)  # anew: a language model may have been waited for
     async with patience.transaction(visit.room.db, visit.caller.principal) as tx:
-        settled = await store.weigh_insights(tx, insights=insights, echo_window=visit.room.settings.echo_window)
+        settled = await weigh_insights(tx, insights=insights, echo_window=visit.room.settings.echo_window)
     weighed: list[Weighed] = []
     ours = {insight.id for insight in insights}
     for place, insight in enumerate(insights):

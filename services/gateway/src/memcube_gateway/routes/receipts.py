@@ -13,7 +13,7 @@ from starlette.responses import Response
 from memcube_common.contracts.api import Receipt
 from memcube_common.errors import NotFound, TryAgain
 from memcube_common.ids import derive
-from memcube_common.insights.store import read_receipts
+from memcube_common.insights.receipts import read_receipts
 from memcube_gateway.domain import is_settled
 from memcube_gateway.handlers import next_news
 from memcube_gateway.patience import Patience

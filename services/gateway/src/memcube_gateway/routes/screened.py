@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from functools import partial
 from typing import Final, TypeVar
 
 from pydantic import BaseModel
@@ -12,7 +11,8 @@ from memcube_common.errors import TooLarge
 from memcube_common.language.protocol import Extracted
 from memcube_common.memories.domain import pack
 from memcube_common.screening import screen_change_soon, screen_content_soon, screen_writing_soon, size_of
-from memcube_common.screening.insights import screen_extracted
+from memcube_common.screening.insights import screen_extracted_soon
+from memcube_common.screening.threads import COST_MOST
 from memcube_gateway.payloads.receiving import Received
 from memcube_gateway.routes.door import Visit
 
@@ -65,14 +65,10 @@ async def screened_payload(visit: Visit, received: Received) -> tuple[Received, 
 
 
 async def screened_extracted(visit: Visit, found: Sequence[Extracted]) -> list[Extracted]:
-    """What a language model found, as it may be stored, with the kinds in it. Raises Invalid, TooLarge, TryAgain."""
+    """What a language model found, as it may be stored, with the kinds in it. Raises TooLarge, TryAgain."""
     how = (await visit.settings()).screening
-    if how == "off":
-        return list(found)
     async with visit.patience.spent():
-        return await visit.room.screening.each(
-            [partial(screen_extracted, one, how) for one in found], within=_within(visit)
-        )
+        return await screen_extracted_soon(found, how, visit.room.screening, within=_within(visit), cost_most=COST_MOST)
 
 
 def _within(visit: Visit) -> float:

@@ -1,4 +1,4 @@
-"""The gateway dies by SIGKILL while 50 MiB are on their way: no memory, no row and no object is left of them."""
+"""The gateway dies by SIGKILL while 50 MiB are on their way: nothing of them is left, and the next go through."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import secrets
 import signal
 import sys
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -34,6 +34,7 @@ from memcube_lifecycle.sweep import Sweep, SweepMeters, sweep_objects
 
 SIZE = PAYLOAD_MAX["PARAMETER"]
 PEAK = 1.6  # times the payload that the gateway may grow by while it takes one
+SHARE = 3  # payloads of one project that have room on their way into a bucket
 
 BUCKET = "kills"
 HEAD = (
@@ -188,15 +189,24 @@ def form(payload: bytes) -> tuple[dict[str, str], list[bytes]]:
     return {"content-type": "multipart/form-data; boundary=xyz", "content-length": length}, pieces
 
 
-async def upload(gateway: Process, project: HouseProject, payload: bytes, *, until: int | None = None) -> int:
-    """Upload `payload`, or begin to and stop after so many pieces; returns the status, 0 where there was none."""
+async def upload(
+    gateway: Process,
+    project: HouseProject,
+    payload: bytes,
+    *,
+    until: int | None = None,
+    then: asyncio.Event | None = None,
+) -> int:
+    """Upload `payload`, or begin to, stop after so many pieces and wait; returns the status, 0 where there was none."""
     headers, pieces = form(payload)
 
     async def sent() -> AsyncIterator[bytes]:
         for piece in pieces[:until]:
             yield piece
         if until is not None:
-            await asyncio.Event().wait()
+            await (then or asyncio.Event()).wait()
+            for piece in pieces[until:]:
+                yield piece
 
     async with httpx.AsyncClient(headers=project.authorization, timeout=60, trust_env=False) as client:
         try:
@@ -209,14 +219,39 @@ async def upload(gateway: Process, project: HouseProject, payload: bytes, *, unt
 
 
 async def rows(database: HouseDatabase, project: HouseProject) -> dict[str, int]:
-    """How many rows tell of an upload, by table."""
+    """How many rows a project has in every table that knows of projects; those of which it has none are left out."""
     async with admin(database) as connection:
-        return {
-            table: await connection.fetchval(
-                f"select count(*) from memcube.{table} where project_id = $1", project.slug
+        tables = await connection.fetch(
+            "select c.oid::regclass::text as name from pg_class c join pg_attribute a on a.attrelid = c.oid"
+            " where c.relnamespace = 'memcube'::regnamespace and c.relkind in ('r', 'p') and not c.relispartition"
+            " and a.attname = 'project_id' and not a.attisdropped"
+        )
+        counts = {
+            table["name"].removeprefix("memcube."): await connection.fetchval(
+                f"select count(*) from {table['name']} where project_id = $1", project.slug
             )
-            for table in ("memories", "memory_payloads", "memory_text", "objects")
+            for table in tables
         }
+    assert {"memories", "memory_payloads", "memory_versions", "memory_events", "objects", "changes"} <= counts.keys()
+    return {table: count for table, count in counts.items() if count}
+
+
+async def in_bucket(s3: S3Server, project: HouseProject) -> list[str]:
+    """The objects of a project."""
+    return [key for key in await s3.keys_in(BUCKET) if key.startswith(f"{project.slug}/")]
+
+
+@contextlib.asynccontextmanager
+async def held_up(database: HouseDatabase, project: HouseProject) -> AsyncGenerator[Callable[[], Awaitable[bool]]]:
+    """No object of the project can become kept inside the block; yields what says whether one waits for that."""
+    async with admin(database) as holding, admin(database) as looking:
+
+        async def waits() -> bool:
+            return await looking.fetchval("select exists (select from pg_locks where not granted)")
+
+        async with holding.transaction():
+            assert await holding.fetch("select from memcube.objects where project_id = $1 for update", project.slug)
+            yield waits
 
 
 async def swept(database: HouseDatabase, settings: ObjectSettings) -> None:
@@ -226,8 +261,16 @@ async def swept(database: HouseDatabase, settings: ObjectSettings) -> None:
         await sweep_objects(Sweep(db, open_objects(settings), SweepMeters.fresh(CollectorRegistry()), 0.0))
 
 
-@pytest.mark.parametrize("moment", ["while it arrives", "in the middle of the PUT", "before the PUT is answered"])
-async def test_a_gateway_killed_in_an_upload_to_s3_leaves_nothing(
+@pytest.mark.parametrize(
+    ("moment", "left"),
+    [
+        ("while it arrives", 0),
+        ("in the middle of the PUT", 0),
+        ("before the PUT is answered", 1),
+        ("before the memory is committed", 1),
+    ],
+)
+async def test_a_gateway_killed_in_an_upload_to_s3_leaves_nothing_and_the_next_goes_through(
     database: HouseDatabase,
     project: HouseProject,
     s3: S3Server,
@@ -235,35 +278,47 @@ async def test_a_gateway_killed_in_an_upload_to_s3_leaves_nothing(
     tmp_path: Path,
     say: Say,
     moment: str,
+    left: int,
 ) -> None:
     payload = os.urandom(SIZE)
+    before = await rows(database, project)
     async with Between(s3.endpoint) as between:
-        if moment == "in the middle of the PUT":
-            between.hold_after = SIZE // 2
-        between.hold_answers = moment == "before the PUT is answered"
         settings = {**s3.settings(BUCKET), "MEMCUBE_S3_ENDPOINT": between.endpoint}
         async with gateway_process(database, tmp_path, settings) as gateway:
-            until = 400 if moment == "while it arrives" else None
-            uploading = asyncio.create_task(upload(gateway, project, payload, until=until))
-            if until is None:
-                async with asyncio.timeout(60):
-                    await between.held.wait()
+            goes_on = asyncio.Event()
+            uploading = asyncio.create_task(upload(gateway, project, payload, until=400, then=goes_on))
             await eventually(lambda: _announced(database, project), within=30)
-            os.kill(gateway.pid, signal.SIGKILL)
-            assert await uploading == 0
-    assert await rows(database, project) == {"memories": 0, "memory_payloads": 0, "memory_text": 0, "objects": 1}
-    before = [key for key in await s3.keys_in(BUCKET) if key.startswith(project.slug)]
-    say(f"killed {moment}: {len(before)} objects in the bucket before the sweep")
-    assert len(before) == (moment == "before the PUT is answered")
+            async with contextlib.AsyncExitStack() as stack:
+                if moment == "before the memory is committed":
+                    waits = await stack.enter_async_context(held_up(database, project))
+                    goes_on.set()
+                    await eventually(waits, within=60)
+                elif moment != "while it arrives":
+                    between.hold_after = SIZE // 2 if moment == "in the middle of the PUT" else None
+                    between.hold_answers = moment == "before the PUT is answered"
+                    goes_on.set()
+                    await eventually(between.held.is_set, within=60)
+                os.kill(gateway.pid, signal.SIGKILL)
+                assert await uploading == 0
+    assert await rows(database, project) == before | {"objects": 1}
+    objects = await in_bucket(s3, project)
+    say(f"killed {moment}: {len(objects)} objects in the bucket and 1 row before the sweep")
+    assert len(objects) == left
     await swept(database, s3_settings)
-    assert await rows(database, project) == {"memories": 0, "memory_payloads": 0, "memory_text": 0, "objects": 0}
-    assert [key for key in await s3.keys_in(BUCKET) if key.startswith(project.slug)] == []
+    assert (await rows(database, project), await in_bucket(s3, project)) == (before, [])
+
+    async with gateway_process(database, tmp_path, s3.settings(BUCKET)) as gateway:
+        assert await upload(gateway, project, payload) == 201
+        await swept(database, s3_settings)
+        assert await downloaded(gateway, project, await _newest(database, project)) == hashlib.sha256(payload).digest()
+    assert len(await in_bucket(s3, project)) == 1
 
 
 async def test_a_gateway_killed_in_an_upload_to_a_folder_leaves_nothing(
     database: HouseDatabase, project: HouseProject, tmp_path: Path
 ) -> None:
     objects = tmp_path / "objects"
+    before = await rows(database, project)
     async with gateway_process(database, tmp_path, {"MEMCUBE_OBJECTS_DIR": str(objects)}) as gateway:
         uploading = asyncio.create_task(upload(gateway, project, os.urandom(SIZE), until=400))
         await eventually(lambda: [file for file in objects.rglob("*.part") if file.stat().st_size > BLOCK], within=30)
@@ -274,45 +329,54 @@ async def test_a_gateway_killed_in_an_upload_to_a_folder_leaves_nothing(
         postgres_dsn=SecretStr("postgresql://x"), nats_url=SecretStr("nats://x"), objects_dir=objects
     )
     await swept(database, settings)
-    assert await rows(database, project) == {"memories": 0, "memory_payloads": 0, "memory_text": 0, "objects": 0}
+    assert await rows(database, project) == before
     assert [file for file in objects.rglob("*") if file.is_file()] == []
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the kernel's high-water mark is read from /proc")
+@pytest.mark.parametrize("at_once", [1, 4])
 @pytest.mark.parametrize("place", ["bucket", "folder"])
 async def test_an_upload_and_a_download_never_hold_a_payload_twice(
-    database: HouseDatabase, project: HouseProject, s3: S3Server, tmp_path: Path, say: Say, place: str
+    database: HouseDatabase, project: HouseProject, s3: S3Server, tmp_path: Path, say: Say, place: str, at_once: int
 ) -> None:
     payload = os.urandom(SIZE)
-    settings = s3.settings(BUCKET) if place == "bucket" else {"MEMCUBE_OBJECTS_DIR": str(tmp_path / "objects")}
+    settings = {"MEMCUBE_OBJECTS_WAIT": "60"}
+    settings |= s3.settings(BUCKET) if place == "bucket" else {"MEMCUBE_OBJECTS_DIR": str(tmp_path / "objects")}
     async with gateway_process(database, tmp_path, settings) as gateway:
         assert await upload(gateway, project, payload[: 2 * BLOCK]) == 201  # what is loaded once, is loaded
         idle = gateway.memory("VmRSS")
         gateway.forget_peak()
         began = time.monotonic()
-        assert await upload(gateway, project, payload) == 201
+        uploads = [upload(gateway, project, payload) for _ in range(at_once)]
+        assert await asyncio.gather(*uploads) == [201] * at_once
         took, grown = time.monotonic() - began, gateway.memory("VmHWM") - idle
-        say(f"{place}: 50 MiB up in {took:.2f} s, {grown / BLOCK:.0f} MiB above {idle / BLOCK:.0f} MiB")
+        say(f"{place}: {at_once} x 50 MiB up in {took:.2f} s, {grown / BLOCK:.0f} MiB above {idle / BLOCK:.0f} MiB")
         gateway.forget_peak()
         before = gateway.memory("VmRSS")
         memory_id = await _newest(database, project)
-        digest = hashlib.sha256()
         began = time.monotonic()
-        async with (
-            httpx.AsyncClient(headers=project.authorization, timeout=60, trust_env=False) as client,
-            client.stream("GET", f"{gateway.url}/v1/projects/{project.slug}/memories/{memory_id}/payload") as answer,
-        ):
-            async for piece in answer.aiter_bytes():
-                digest.update(piece)
+        digests = await asyncio.gather(*(downloaded(gateway, project, memory_id) for _ in range(at_once)))
         took, fetched = time.monotonic() - began, gateway.memory("VmHWM") - before
-        say(f"{place}: 50 MiB down in {took:.2f} s, {fetched / BLOCK:.0f} MiB above {before / BLOCK:.0f} MiB")
-    assert digest.digest() == hashlib.sha256(payload).digest()
-    assert grown < (SIZE * PEAK if place == "bucket" else SIZE / 2)
-    assert fetched < SIZE * 3 / 4
+        say(f"{place}: {at_once} x 50 MiB down in {took:.2f} s, {fetched / BLOCK:.0f} MiB above {before / BLOCK:.0f}")
+    assert set(digests) == {hashlib.sha256(payload).digest()}
+    assert grown < (min(at_once, SHARE) * SIZE * PEAK if place == "bucket" else SIZE / 2)
+    assert fetched < SIZE * (1 + at_once) / 3
+
+
+async def downloaded(gateway: Process, project: HouseProject, memory_id: str) -> bytes:
+    """The SHA-256 of what a download brings."""
+    digest = hashlib.sha256()
+    async with (
+        httpx.AsyncClient(headers=project.authorization, timeout=60, trust_env=False) as client,
+        client.stream("GET", f"{gateway.url}/v1/projects/{project.slug}/memories/{memory_id}/payload") as answer,
+    ):
+        async for piece in answer.aiter_bytes():
+            digest.update(piece)
+    return digest.digest()
 
 
 async def _announced(database: HouseDatabase, project: HouseProject) -> bool:
-    return (await rows(database, project))["objects"] == 1
+    return "objects" in await rows(database, project)
 
 
 async def _newest(database: HouseDatabase, project: HouseProject) -> str:

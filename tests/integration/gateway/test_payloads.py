@@ -237,7 +237,12 @@ HOSTILE: dict[str, tuple[bytes, int]] = {
 
 @pytest.mark.parametrize("name", HOSTILE)
 async def test_a_form_that_is_wrong_is_refused_and_leaves_nothing(
-    desk: Desk, http: httpx.AsyncClient, project: HouseProject, sweep: Sweep, name: str
+    desk: Desk,
+    http: httpx.AsyncClient,
+    project: HouseProject,
+    sweep: Sweep,
+    caplog: pytest.LogCaptureFixture,
+    name: str,
 ) -> None:
     body, status = HOSTILE[name]
     refused = await http.post("memories", content=body, headers={"content-type": "multipart/form-data; boundary=xyz"})
@@ -248,6 +253,15 @@ async def test_a_form_that_is_wrong_is_refused_and_leaves_nothing(
     await sweep_objects(sweep)
     assert await desk.rows(project.slug) == []
     assert desk.files(project.slug) == []
+    assert [line.name for line in caplog.records if line.name.startswith("python_multipart")] == []
+
+
+async def test_bytes_that_come_as_json_are_told_how_to_come(http: httpx.AsyncClient) -> None:
+    refused = await http.post("memories", json={"type": "PARAMETER", "content": "AAAA"})
+    assert refused.status_code == 422
+    (fault,) = refused.json()["errors"]
+    assert fault["field"] == "type"
+    assert "multipart/form-data" in fault["message"]
 
 
 async def test_boundaries_inside_the_payload_are_payload(http: httpx.AsyncClient) -> None:
@@ -415,6 +429,33 @@ async def test_a_corrupt_object_is_never_served(
     assert len(got) <= 5 * MIB
     file.unlink()
     assert (await http.get(at)).status_code == 503
+
+
+async def test_nothing_more_is_read_for_a_reader_who_went_away(
+    desk: Desk, http: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = (await upload(http, "PARAMETER", bytes(40 * MIB))).json()
+    objects = desk.gateway.room.objects
+    stream = objects.stream
+    read = 0
+    ended = asyncio.Event()
+
+    async def counted(path: str, **how: Any) -> AsyncGenerator[memoryview]:
+        nonlocal read
+        try:
+            async for piece in stream(path, **how):
+                read += 1
+                yield piece
+        finally:
+            ended.set()
+
+    monkeypatch.setattr(objects, "stream", counted)
+    async with http.stream("GET", f"memories/{made['id']}/payload") as answer:
+        async for _ in answer.aiter_bytes(1):
+            break
+    async with asyncio.timeout(10):
+        await ended.wait()
+    assert read < 40
 
 
 async def test_links_need_no_credential_and_open_nothing_else(desk: Desk, http: httpx.AsyncClient) -> None:

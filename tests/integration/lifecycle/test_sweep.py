@@ -48,6 +48,9 @@ class Deleting:
     async def sign(self, path: str, *, expires_in: timedelta) -> str | None:
         raise NotImplementedError
 
+    async def look(self) -> None:
+        raise NotImplementedError
+
 
 @pytest_asyncio.fixture(scope="module")
 async def db(database: HouseDatabase) -> AsyncGenerator[Database]:

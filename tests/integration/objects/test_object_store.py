@@ -18,10 +18,13 @@ import pytest
 import pytest_asyncio
 from obstore.store import LocalStore, S3Store
 from pydantic import SecretStr
+from structlog.testing import capture_logs
+from tests.eventually import eventually
 
 from memcube_common.errors import TryAgain
+from memcube_common.frame import task
 from memcube_common.objects import BLOCK, Arriving, ObjectSettings, ObjectStore, new_key, object_path, open_objects
-from memcube_common.objects.bucket import InFlight
+from memcube_common.objects.inflight import InFlight
 from memcube_common.testing.s3 import S3Server
 
 BUCKET = "object-store"
@@ -85,7 +88,7 @@ async def kept(place: Place, path: str, content: bytes) -> bytes:
     return arriving.arrived().blocks
 
 
-async def together(pieces: AsyncIterator[bytes]) -> bytes:
+async def together(pieces: AsyncIterator[memoryview]) -> bytes:
     """All that comes."""
     return b"".join([piece async for piece in pieces])
 
@@ -219,7 +222,7 @@ async def test_a_bucket_that_is_away_shut_or_mute_means_try_again_and_soon(s3: S
         place = Place(open_objects(given), s3.store(BUCKET))
         path = place.a_path()
         async with asyncio.timeout(5):
-            with pytest.raises(TryAgain, match="does not answer"):
+            with pytest.raises(TryAgain, match="cannot be used now"):
                 await kept(place, path, b"x")
             with pytest.raises(TryAgain):
                 await together(place.store.stream(path, size=1, blocks=bytes(32)))
@@ -229,25 +232,94 @@ async def test_a_bucket_that_is_away_shut_or_mute_means_try_again_and_soon(s3: S
     server.close()
 
 
+async def test_a_bucket_that_is_not_there_is_not_an_object_that_is_not_there(s3: S3Server) -> None:
+    store = open_objects(bucket_settings(s3, "never-made", s3_retry_within=0.2))
+    path = object_path("p", new_key(uuid4()))
+    with capture_logs() as logs, pytest.raises(TryAgain):
+        await store.delete(path)  # else the sweep would forget what lies in the bucket that was meant
+    assert [(line["event"], line["code"]) for line in logs] == [("objects_away", "NoSuchBucket")]
+    with capture_logs() as logs, pytest.raises(TryAgain):
+        await together(store.stream(path, size=1, blocks=bytes(32)))
+    assert [line["event"] for line in logs] == ["objects_away"]
+
+
+async def test_a_store_is_looked_at_without_leaving_anything_there(place: Place) -> None:
+    before = await obstore.list(place.behind).collect_async()
+    await place.store.look()
+    assert await obstore.list(place.behind).collect_async() == before
+
+
+@pytest.mark.parametrize("wrong", ["bucket", "secret", "address", "folder"])
+async def test_a_store_that_is_set_up_wrong_is_found_out_before_anybody_needs_it(
+    s3: S3Server, tmp_path: Path, wrong: str
+) -> None:
+    bucket = bucket_settings(s3, "never-made" if wrong == "bucket" else BUCKET, s3_retry_within=0.2)
+    changed: dict[str, dict[str, object]] = {
+        "bucket": {},
+        "secret": {"s3_secret_key": SecretStr("wrong")},
+        "address": {"s3_endpoint": "http://127.0.0.1:9"},
+        "folder": {"s3_bucket": None, "objects_dir": tmp_path / "file"},
+    }
+    (tmp_path / "file").write_bytes(b"")
+    store = open_objects(bucket.model_copy(update=changed[wrong]))
+    await store.check()
+
+    async def known() -> bool:
+        with contextlib.suppress(TryAgain):
+            await store.check()
+            return False
+        return True
+
+    async with task(store.watch(every=0.01), "watch"):
+        await eventually(known)
+
+
+@pytest.mark.parametrize(("code", "works"), [("AccessDenied", True), ("InvalidAccessKeyId", False)])
+async def test_keys_that_may_not_list_are_good_enough(code: str, works: bool) -> None:
+    body = f"<Error><Code>{code}</Code></Error>".encode()
+
+    async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 403 Forbidden\r\nContent-Length: %d\r\nConnection: close\r\n\r\n%s" % (len(body), body))
+        writer.close()
+
+    server = await asyncio.start_server(refuse, "127.0.0.1", 0)
+    async with server:
+        store = open_objects(
+            settings(
+                s3_bucket=BUCKET,
+                s3_access_key=SecretStr("x"),
+                s3_secret_key=SecretStr("y"),
+                s3_endpoint=f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}",
+                s3_retry_within=0.1,
+            )
+        )
+        with contextlib.nullcontext() if works else pytest.raises(TryAgain):
+            await store.look()
+
+
 async def test_a_signed_address_opens_one_object_for_a_while(s3: S3Server) -> None:
     place = Place(open_objects(bucket_settings(s3, BUCKET)), s3.store(BUCKET))
-    path, content = place.a_path(), os.urandom(1000)
+    path, content = place.a_path(), b"<html><script>alert(1)</script></html>" * 30
     await kept(place, path, content)
     url = await place.store.sign(path, expires_in=timedelta(seconds=60))
     assert url is not None
     async with httpx.AsyncClient(trust_env=False) as client:
-        assert (await client.get(url)).content == content
+        opened = await client.get(url)
+        assert opened.content == content
+        assert opened.headers["content-type"] == "application/octet-stream"  # or a browser runs it in the bucket's name
+        assert opened.headers["content-disposition"] == "attachment"
         assert (await client.get(url.replace(path, place.a_path()))).status_code == 403
         assert (await client.get(url.partition("?")[0])).status_code == 403
         assert (await client.put(url, content=b"mine")).status_code == 403
 
 
-async def test_room_for_uploads_is_given_in_turn_and_not_waited_for_for_ever() -> None:
+async def test_room_for_payloads_is_given_in_turn_and_not_waited_for_for_ever() -> None:
     room = InFlight(100)
     order: list[str] = []
 
     async def upload(name: str, size: int, gate: asyncio.Event) -> None:
-        async with room.held(size, within=5):
+        async with room.held(size, project=name, within=5):
             order.append(name)
             await gate.wait()
 
@@ -257,11 +329,46 @@ async def test_room_for_uploads_is_given_in_turn_and_not_waited_for_for_ever() -
     await asyncio.sleep(0)
     assert order == ["a"]
     with pytest.raises(TryAgain):
-        async with room.held(10, within=0.01):
+        async with room.held(10, project="d", within=0.01):
             pass
     first.set()
     second.set()
     await asyncio.gather(*tasks)
     assert order == ["a", "b", "c"]
-    async with room.held(100, within=0.01):
+    async with room.held(100, project="d", within=0.01):
         pass
+
+
+async def test_one_project_never_takes_all_the_room_and_those_of_it_that_wait_hold_nobody_up() -> None:
+    room = InFlight(100)
+    async with room.held(50, project="slow", within=0), room.held(25, project="slow", within=0):
+        more = asyncio.create_task(held(room, 10, "slow"))
+        await asyncio.sleep(0)
+        async with room.held(25, project="other", within=0):
+            assert not more.done()
+    await more
+
+
+async def held(room: InFlight, size: int, project: str) -> None:
+    """Be let in, and leave."""
+    async with room.held(size, project=project, within=5):
+        pass
+
+
+async def test_readers_who_stop_reading_leave_room_for_other_projects(tmp_path: Path) -> None:
+    store = open_objects(settings(objects_dir=tmp_path, objects_memory=64 * BLOCK, objects_wait=0))
+    content = bytes(5 * BLOCK)
+    place = Place(store, LocalStore(prefix=tmp_path))
+    path = place.a_path()
+    blocks = await kept(place, path, content)
+    other = object_path("another", new_key(uuid4()))
+    await kept(place, other, content)
+    slow = [store.stream(path, size=len(content), blocks=blocks) for _ in range(13)]
+    for one in slow[:12]:
+        await anext(one)
+    with pytest.raises(TryAgain, match="under way"):
+        await anext(slow[12])
+    assert await together(store.stream(other, size=len(content), blocks=blocks)) == content
+    for one in slow:
+        await one.aclose()
+    assert await together(store.stream(path, size=len(content), blocks=blocks)) == content

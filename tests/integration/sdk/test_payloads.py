@@ -17,7 +17,8 @@ from tests.fakes.running_gateway import RunningGateway, running_gateway
 from tests.fakes.scripted_http import Answered, Asked, scripted
 
 from memcube import Conflict, MemCubeClient, NotFound, Patience
-from memcube.errors import TooLarge, Unavailable, UnexpectedAnswer, VersionMismatch
+from memcube.errors import Invalid, TooLarge, Unavailable, UnexpectedAnswer, VersionMismatch
+from memcube.payloads import pieces_of
 from memcube_cli.house import House
 from memcube_cli.memory import get_file, put_file
 from memcube_common.testing.servers import HouseDatabase, HouseProject
@@ -77,6 +78,24 @@ async def test_what_cannot_be_is_said_before_it_is_sent_and_leaves_no_file(
     with pytest.raises(NotFound):
         await client.memories.payloads.download_to(uuid4(), tmp_path / "none.bin")
     assert inside(tmp_path) == []
+
+
+async def test_a_file_is_sent_as_long_as_it_was_announced(client: MemCubeClient, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(Invalid, match="regular file"):
+        await client.memories.upload(tmp_path / "pipe", type="PARAMETER")
+    file = tmp_path / "lora.bin"
+    file.write_bytes(b"a" * 600_000)
+    growing = pieces_of(file, 600_000)
+    got = await anext(growing)
+    with file.open("ab") as more:
+        more.write(b"b" * 600_000)
+    assert got + b"".join([piece async for piece in growing]) == b"a" * 600_000
+    shrinking = pieces_of(file, 1_200_000)
+    await anext(shrinking)
+    file.write_bytes(b"a")
+    with pytest.raises(Invalid, match="cut short"):
+        assert [piece async for piece in shrinking]
 
 
 async def test_an_upload_that_is_tried_again_is_one_memory() -> None:
@@ -156,3 +175,6 @@ async def test_the_command_puts_a_file_and_gets_it_again(
         await put_file(house, file, "plaintext")
     with pytest.raises(typer.Exit):
         await put_file(house, file, "lora")
+    with pytest.raises(typer.Exit):
+        await get_file(house, id=UUID(id), output=tmp_path / "nowhere" / "back.bin")
+    assert "back.bin cannot be written: No such file or directory." in " ".join(capsys.readouterr().err.split())

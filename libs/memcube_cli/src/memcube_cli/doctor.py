@@ -15,7 +15,7 @@ from asyncpg import PostgresError
 from memcube_cli.console import say, table
 from memcube_cli.house import House, run, the_house
 from memcube_cli.parked import QUERIES
-from memcube_cli.stack import StackFile, status_of
+from memcube_cli.stack import StackFile, ailments_of, status_of
 from memcube_common.db import Database
 from memcube_common.db.migrate import known_version, shake_hands
 from memcube_common.errors import MemCubeError, TryAgain
@@ -62,7 +62,9 @@ async def _rooms(house: House) -> list[Finding]:
     for name, state in (await status_of(stack))["services"].items():
         restarts = stack.services[name].restarts
         again = f", restarted {restarts} times" if restarts else ""
-        found.append(Finding(name, state == "ready", f"{state}{again}"))
+        ailments = await ailments_of(stack, name)
+        without = f", without {', '.join(ailments)}: see {house.home / 'logs' / name}.log" if ailments else ""
+        found.append(Finding(name, state == "ready" and not ailments, f"{state}{again}{without}"))
     return found
 
 

@@ -77,10 +77,13 @@ async def put_file(
     chosen = project or house.project
     async with house.client(chosen, await house.key_of(chosen, create=False), patience=_PATIENCE) as client:
         payloads = client.memories.payloads
-        if into is None:
-            memory = await payloads.upload(file, type=kind, label=label, tags=tags)
-        else:
-            memory = await payloads.replace(into, file, version=(await client.memories.get(into)).version)
+        try:
+            if into is None:
+                memory = await payloads.upload(file, type=kind, label=label, tags=tags)
+            else:
+                memory = await payloads.replace(into, file, version=(await client.memories.get(into)).version)
+        except OSError as error:
+            fail(f"{file} cannot be read: {error.strerror}.")
     if as_json:
         say(memory.model_dump_json())
     else:
@@ -96,7 +99,10 @@ async def get_file(
     async with house.client(chosen, await house.key_of(chosen, create=False), patience=_PATIENCE) as client:
         payloads = client.memories.payloads
         if output is not None:
-            size = await payloads.download_to(id, output, version=version)
+            try:
+                size = await payloads.download_to(id, output, version=version)
+            except OSError as error:
+                fail(f"{output} cannot be written: {error.strerror}.")
             say(f"{output}  {size} bytes")
             return 0
         async for piece in payloads.stream(id, version=version):

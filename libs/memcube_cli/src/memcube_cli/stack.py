@@ -2,13 +2,14 @@
 
 import asyncio
 import hashlib
+import json
 import tomllib
 from pathlib import Path
 from typing import Final, Literal, TypedDict, cast
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from memcube_common.embedded.loopback import http_status
+from memcube_common.embedded.loopback import http_answer, http_status
 from memcube_common.embedded.private import private_folder, write_private
 from memcube_common.embedded.process import ProcessId
 
@@ -133,6 +134,19 @@ async def _state_of(name: str, stack: Stack) -> State:
     if name in SERVERS or record.port is None:
         return record.state
     return "ready" if await http_status(record.port, "/readyz", within=2.0) == 200 else "starting"
+
+
+async def ailments_of(stack: Stack, name: str) -> list[str]:
+    """What a room does without for now (`objects`, …), by its own account; its log says why."""
+    port = stack.services[name].port
+    if name in SERVERS or port is None:
+        return []
+    answer = await http_answer(port, "/readyz", within=2.0)
+    try:
+        checks: dict[str, str] = json.loads(answer[1])["checks"] if answer is not None else {}
+    except (ValueError, KeyError, TypeError):
+        return []
+    return [name for name, state in checks.items() if state != "ok"]
 
 
 def _is_checkout(pyproject: Path) -> bool:

@@ -14,7 +14,7 @@ from typing import Final, Protocol
 from urllib.parse import urlsplit, urlunsplit
 
 from memcube_cli.room_process import Room, RoomPlan
-from memcube_cli.stack import ServiceRecord, Stack, StackFile, State, checkout_name
+from memcube_cli.stack import ServiceRecord, Stack, StackFile, State, ailments_of, checkout_name
 from memcube_common.embedded import CannotStart, EmbeddedNats, EmbeddedPostgres
 from memcube_common.embedded.loopback import HOST
 from memcube_common.embedded.private import private_folder
@@ -196,6 +196,9 @@ class Supervisor:
             self._save(ports={**self._stack.ports, plan.name: room.port})
             self._keep(plan.name, room, room.is_ready)
         await self._wait_until_ready()
+        for name in self._rooms:
+            for ailment in await ailments_of(self._stack, name):
+                self._say(f"{name} goes on without {ailment} for now: {self._log(name)} says why")
 
     async def _start_postgres(self) -> None:
         if self._plan.postgres_dsn is not None:

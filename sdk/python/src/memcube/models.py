@@ -17,11 +17,14 @@ class Answer(BaseModel):
 
 
 class ReceivedInsight(Answer):
-    """One insight that was made of a conversation."""
+    """One insight that was made of a conversation; `decision` and what follows as on the receipt of an insight."""
 
     insight_id: UUID
     memory_id: UUID
     state: str
+    decision: str | None = None
+    decided_because: str | None = None
+    supports: UUID | None = None
 
 
 class Receipt(Answer):

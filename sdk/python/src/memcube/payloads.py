@@ -8,13 +8,14 @@ import hashlib
 import json
 import os
 import secrets
+import stat
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, Literal
 from uuid import UUID
 
 from memcube.bodies import new_id
-from memcube.errors import NotSignedIn, TooLarge, Unavailable, UnexpectedAnswer
+from memcube.errors import Invalid, NotSignedIn, TooLarge, Unavailable, UnexpectedAnswer
 from memcube.models import Memory, PayloadLink
 from memcube.transport import Streamed, Transport
 
@@ -51,7 +52,7 @@ class Payloads:
 
         type: PLAINTEXT (text in UTF-8, 64 KiB at most), ACTIVATION (256 KiB) or PARAMETER (50 MiB). label: the file's
         name if not given. Durable when this returns, and made once however often it is tried. Raises TooLarge,
-        Invalid, NotAllowed.
+        Invalid, NotAllowed; OSError where the file cannot be read.
         """
         given = {
             "id": str(id or new_id()),
@@ -72,7 +73,7 @@ class Payloads:
 
         async def pieces() -> AsyncGenerator[bytes]:
             yield head
-            async for piece in _pieces(payload):
+            async for piece in pieces_of(payload, size):
                 yield piece
             yield end
 
@@ -86,7 +87,7 @@ class Payloads:
         again after its answer was lost makes two.
         """
         size = await _size_of(payload, max(LIMITS.values()))
-        body = Streamed("application/octet-stream", size, lambda: _pieces(payload))
+        body = Streamed("application/octet-stream", size, lambda: pieces_of(payload, size))
         path = f"memories/{UUID(str(id))}/payload"
         return await self._transport.ask(Memory, "PUT", path, streamed=body, version=version, extra_seconds=_KEEPING)
 
@@ -95,7 +96,10 @@ class Payloads:
         return b"".join([piece async for piece in self.stream(id, version=version)])
 
     async def download_to(self, id: UUID | str, file: Path, *, version: int | None = None) -> int:
-        """Write the bytes of a memory to `file`, which is there as a whole or not at all; returns how many."""
+        """Write the bytes of a memory to `file`, which is there as a whole or not at all; returns how many.
+
+        Raises as `stream`, and OSError.
+        """
         draft = file.with_name(f".{file.name}.{secrets.token_hex(4)}")
         size = 0
         try:
@@ -171,17 +175,27 @@ def _form(boundary: str, fields: Mapping[str, Any], filename: str) -> tuple[byte
 
 
 async def _size_of(payload: bytes | Path, limit: int) -> int:
-    size = len(payload) if isinstance(payload, bytes) else (await asyncio.to_thread(os.stat, payload)).st_size
+    if isinstance(payload, bytes):
+        size = len(payload)
+    else:
+        found = await asyncio.to_thread(os.stat, payload)
+        if not stat.S_ISREG(found.st_mode):
+            raise Invalid("only a regular file can be sent: how long another is, is not known before")
+        size = found.st_size
     if size > limit:
         raise TooLarge(f"the payload may be at most {limit} bytes, and has {size}")
     return size
 
 
-async def _pieces(payload: bytes | Path) -> AsyncIterator[bytes]:
+async def pieces_of(payload: bytes | Path, size: int) -> AsyncIterator[bytes]:
+    """As many bytes as were announced, also of a file that grows meanwhile. Raises Invalid where there are fewer."""
     if isinstance(payload, bytes):
         for at in range(0, len(payload), _PIECE):
             yield payload[at : at + _PIECE]
         return
     with contextlib.closing(await asyncio.to_thread(payload.open, "rb")) as file:
-        while piece := await asyncio.to_thread(file.read, _PIECE):
+        while size and (piece := await asyncio.to_thread(file.read, min(_PIECE, size))):
+            size -= len(piece)
             yield piece
+    if size:
+        raise Invalid("the file was cut short while it was sent")

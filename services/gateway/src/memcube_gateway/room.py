@@ -42,6 +42,7 @@ from memcube_gateway.settings import GatewaySettings
 from memcube_gateway.together import Answered, Making, Submitting, make_memories, read_each, submit_insights
 
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
+_LOOK_EVERY = 30.0  # seconds between two looks at the object store
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,6 +155,8 @@ async def open_room(settings: GatewaySettings) -> AsyncGenerator[Room]:
         if reranker is not None:
             stack.push_async_callback(reranker.aclose)
 
+        objects = open_objects(settings)
+        await stack.enter_async_context(frame.task(objects.watch(every=_LOOK_EVERY), "watch-objects"))
         screening = ScreeningThreads()
         stack.callback(screening.close)
 
@@ -168,7 +171,7 @@ async def open_room(settings: GatewaySettings) -> AsyncGenerator[Room]:
             changes=changes,
             embedding=EmbeddingRoom(bus, timeout=settings.embed_within),
             scheduling=SchedulingRoom(bus),
-            objects=open_objects(settings),
+            objects=objects,
             language=language,
             reranker=reranker,
             screening=screening,
@@ -177,7 +180,7 @@ async def open_room(settings: GatewaySettings) -> AsyncGenerator[Room]:
             decisions=Decisions(db),
             sizes=Sizes(),
             names=CommonNames(),
-            health=Health({"postgres": postgres_answers}, informing={"nats": bus.check}),
+            health=Health({"postgres": postgres_answers}, informing={"nats": bus.check, "objects": objects.check}),
             meters=Meters.fresh(),
             denials=denials,
             making=Gathering[Making, Answered](db, make_memories, apart=lambda one: one.mark, after=ring),

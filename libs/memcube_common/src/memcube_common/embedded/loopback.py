@@ -39,13 +39,20 @@ def free_port(preferred: int | None = None, *, besides: Collection[int] = ()) ->
 
 async def http_status(port: int, path: str, *, within: float = 1.0) -> int | None:
     """Return the status code a loopback HTTP server answers to GET `path`, None if none comes in time."""
+    answer = await http_answer(port, path, within=within)
+    return None if answer is None else answer[0]
+
+
+async def http_answer(port: int, path: str, *, within: float = 1.0) -> tuple[int, bytes] | None:
+    """Return status and body of what a loopback HTTP server answers to GET `path`, None if none comes in time."""
     try:
         async with asyncio.timeout(within):
             reader, writer = await asyncio.open_connection(HOST, port)
             try:
                 writer.write(f"GET {path} HTTP/1.1\r\nHost: {HOST}:{port}\r\nConnection: close\r\n\r\n".encode())
-                words = (await reader.readline()).split()
-                return int(words[1]) if len(words) > 1 else None
+                head, _, body = (await reader.read()).partition(b"\r\n\r\n")
+                words = head.split(maxsplit=2)
+                return (int(words[1]), body) if len(words) > 1 else None
             finally:
                 writer.close()
     except (OSError, TimeoutError, ValueError):

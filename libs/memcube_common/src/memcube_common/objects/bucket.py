@@ -4,24 +4,29 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections import deque
+import re
 from collections.abc import AsyncGenerator, Generator
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
 import obstore
 import structlog
-from obstore.exceptions import BaseError
+from obstore.exceptions import BaseError, PermissionDeniedError
 from obstore.store import S3Store
 
 from memcube_common.errors import TryAgain
+from memcube_common.objects.inflight import InFlight
 from memcube_common.objects.settings import ObjectSettings
 
 if TYPE_CHECKING:
+    from obstore import Attributes
     from obstore.store import S3Config
 
 _CONNECT: Final = 3.0
 _SMALL_WITHIN: Final = 15.0  # seconds for what moves 4 MiB at most
+_NEVER_THERE: Final = "memcube-looks"  # no object has this name
+_NEVER_RUN: Final[Attributes] = {"Content-Type": "application/octet-stream", "Content-Disposition": "attachment"}
+_CODE: Final = re.compile(r"<Code>(\w{1,64})</Code>")
 _log = structlog.get_logger(__name__)
 
 
@@ -38,24 +43,34 @@ class Bucket:
     @contextlib.asynccontextmanager
     async def receive(self, path: str, *, expected: int) -> AsyncGenerator[_Held]:
         """Chunks that become the object when they are kept. Raises TryAgain where too many are on their way."""
-        async with self._room.held(expected, within=self._wait):
+        async with self._room.held(expected, project=path.partition("/")[0], within=self._wait):
             yield _Held(self._store, path, within=self._within)
 
     async def read(self, path: str, *, start: int, length: int) -> memoryview | None:
         """`length` bytes from `start`; None where there is no such object."""
         with _answering(path):
             async with asyncio.timeout(min(_SMALL_WITHIN, self._within)):
-                try:
+                with _object_missing():
                     return memoryview(await obstore.get_range_async(self._store, path, start=start, length=length))
-                except FileNotFoundError:
-                    return None
+                return None
 
     async def delete(self, path: str) -> None:
         """Remove the object, if it is there."""
         with _answering(path):
             async with asyncio.timeout(min(_SMALL_WITHIN, self._within)):
-                with contextlib.suppress(FileNotFoundError):
+                with _object_missing():
                     await obstore.delete_async(self._store, path)
+
+    async def look(self) -> None:
+        """Ask for an object that never was: only with address, region, keys and bucket right is that the answer."""
+        with _answering(_NEVER_THERE):
+            async with asyncio.timeout(min(_SMALL_WITHIN, self._within)):
+                try:
+                    with _object_missing():
+                        await obstore.get_range_async(self._store, _NEVER_THERE, start=0, length=1)
+                except PermissionDeniedError as error:
+                    if _code_of(error) != "AccessDenied":  # told instead of 'not there' to keys that may not list
+                        raise
 
     async def sign(self, path: str, *, expires_in: timedelta) -> str:
         """A signed URL (AWS Signature V4) for a GET of the object."""
@@ -80,53 +95,9 @@ class _Held:
         """One PUT, all or nothing: a multipart upload that is killed would leave parts that nobody sees."""
         with _answering(self._path):
             async with asyncio.timeout(self._within):
-                await obstore.put_async(self._store, self._path, self._chunks, use_multipart=False)
-
-
-class InFlight:
-    """Room for so many bytes at a time, given in the order asked for."""
-
-    def __init__(self, total: int) -> None:
-        self._free = total
-        self._waiting: deque[tuple[int, asyncio.Future[None]]] = deque()
-
-    @contextlib.asynccontextmanager
-    async def held(self, size: int, *, within: float) -> AsyncGenerator[None]:
-        """Room for `size` bytes inside the block. Raises TryAgain where there is none within so many seconds."""
-        await self._take(size, within)
-        try:
-            yield
-        finally:
-            self._give(size)
-
-    async def _take(self, size: int, within: float) -> None:
-        if not self._waiting and size <= self._free:
-            self._free -= size
-            return
-        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting.append((size, turn))
-        try:
-            async with asyncio.timeout(within):
-                await turn
-        except (TimeoutError, asyncio.CancelledError) as error:
-            if turn.done() and not turn.cancelled():  # given at the very moment we left
-                self._give(size)
-            else:
-                self._waiting.remove((size, turn))
-                self._admit()
-            if isinstance(error, TimeoutError):
-                raise TryAgain("Too many uploads are under way here.", after=5.0) from None
-            raise
-
-    def _give(self, size: int) -> None:
-        self._free += size
-        self._admit()
-
-    def _admit(self) -> None:
-        while self._waiting and self._waiting[0][0] <= self._free:
-            size, turn = self._waiting.popleft()
-            self._free -= size
-            turn.set_result(None)
+                await obstore.put_async(
+                    self._store, self._path, self._chunks, attributes=_NEVER_RUN, use_multipart=False
+                )
 
 
 def _store(settings: ObjectSettings, bucket: str, endpoint: str | None) -> S3Store:
@@ -162,9 +133,25 @@ def _store(settings: ObjectSettings, bucket: str, endpoint: str | None) -> S3Sto
 
 @contextlib.contextmanager
 def _answering(path: str) -> Generator[None]:
-    """What goes wrong with the bucket means: try again. The error's own words name addresses and stay here."""
+    """What goes wrong with the bucket means: try again. Of the error's own words S3's code is told."""
     try:
         yield
     except (OSError, TimeoutError, BaseError, ValueError) as error:
-        _log.warning("objects_away", error=type(error).__name__, object=path)
-        raise TryAgain("The object store does not answer.", after=2.0) from error
+        _log.warning("objects_away", error=type(error).__name__, code=_code_of(error), object=path)
+        raise TryAgain("The object store cannot be used now.", after=2.0) from error
+
+
+@contextlib.contextmanager
+def _object_missing() -> Generator[None]:
+    """That an object is not there is no error; that the bucket is not is one: the sweep forgets what is gone."""
+    try:
+        yield
+    except FileNotFoundError as error:
+        if _code_of(error) == "NoSuchBucket":
+            raise
+
+
+def _code_of(error: Exception) -> str | None:
+    """What the server itself calls it (NoSuchBucket, AccessDenied, …); obstore hands it on within its text only."""
+    found = _CODE.search(str(error))
+    return None if found is None else found[1]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import tempfile
 from collections.abc import AsyncGenerator, Callable, Generator
 from datetime import timedelta
 from pathlib import Path, PurePosixPath
@@ -60,6 +61,11 @@ class Folder:
         """Remove the object and its draft, and the memory's folder once it is empty."""
         with _answering(path):
             await _in_thread(_delete, self._root, PurePosixPath(path))
+
+    async def look(self) -> None:
+        """Write something into the folder that has no name there and is gone at once."""
+        with _answering(self._root.name):
+            await _in_thread(_look, self._root)
 
     async def sign(self, path: str, *, expires_in: timedelta) -> None:
         """A folder has no door of its own."""
@@ -126,6 +132,12 @@ def _opened(root: Path) -> LocalStore:
     return LocalStore(prefix=root)
 
 
+def _look(root: Path) -> None:
+    root.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with tempfile.TemporaryFile(dir=root, buffering=0) as file:
+        file.write(b"x")
+
+
 def _made(root: Path, folder: PurePosixPath) -> int:
     """The folder below `root`, made and synced where it is not there, as an open descriptor; no link is followed."""
     root.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -175,7 +187,7 @@ def _answering(path: str) -> Generator[None]:
         yield
     except (OSError, BaseError) as error:
         _log.warning("objects_away", error=type(error).__name__, errno=getattr(error, "errno", None), object=path)
-        raise TryAgain("The object store does not answer.", after=2.0) from error
+        raise TryAgain("The object store cannot be used now.", after=2.0) from error
 
 
 async def _in_thread(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:

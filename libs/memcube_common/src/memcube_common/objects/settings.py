@@ -57,14 +57,17 @@ class ObjectSettings(RoomSettings):
         default=256 * 1024 * 1024,
         ge=64 * 1024 * 1024,
         le=64 * 1024**3,
-        description="Most bytes of payloads on their way to the S3 server that this process holds at a time.",
+        description="Most bytes of payloads that this process holds at a time on their way to the S3 server, and as"
+        " many on their way to readers; one project takes three quarters of it at most.",
     )
     objects_wait: float = Field(
-        default=5.0, ge=0, le=60, description="Seconds an upload waits for that room before it is answered 503."
+        default=5.0, ge=0, le=60, description="Seconds a payload waits for that room before it is answered 503."
     )
 
     @model_validator(mode="after")
-    def _both_keys_or_none(self) -> Self:
+    def _all_of_a_bucket_or_nothing(self) -> Self:
         if (self.s3_access_key is None) != (self.s3_secret_key is None):
             raise ValueError("S3_ACCESS_KEY, S3_SECRET_KEY: set both of them or none")
+        if self.s3_bucket is None and not (self.s3_access_key is None and self.s3_endpoint is None):
+            raise ValueError("S3_BUCKET: set it too, or payloads are kept in a folder although a server is named")
         return self

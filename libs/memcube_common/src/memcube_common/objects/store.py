@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from collections.abc import AsyncGenerator
 from datetime import timedelta
@@ -13,6 +14,7 @@ from memcube_common.errors import TryAgain
 from memcube_common.objects.bucket import Bucket
 from memcube_common.objects.domain import BLOCK, DIGEST, is_block
 from memcube_common.objects.folder import Folder
+from memcube_common.objects.inflight import InFlight
 from memcube_common.objects.settings import ObjectSettings
 
 PIECE: Final = 4 * BLOCK
@@ -52,46 +54,72 @@ class Objects(Protocol):
         """An address under which anybody may read it for a while; None where the store has no door of its own."""
         ...
 
+    async def look(self) -> None:
+        """Whether it can be worked with as it was set up; leaves nothing there."""
+        ...
+
 
 class ObjectStore:
-    """The store of a room: what it reads is checked block by block against what was written."""
+    """The store of a room: what it reads is checked block by block against what was written.
 
-    def __init__(self, objects: Objects) -> None:
+    memory: bytes that all downloads together hold at most. wait: seconds that one waits for its part of them.
+    """
+
+    def __init__(self, objects: Objects, *, memory: int = 64 * PIECE, wait: float = 5.0) -> None:
         self._objects = objects
+        self._leaving = InFlight(memory)
+        self._wait = wait
+        self._works = True
         self.receive = objects.receive
         self.delete = objects.delete
         self.sign = objects.sign
+        self.look = objects.look
+
+    async def watch(self, *, every: float) -> None:
+        """Look at the store every `every` seconds, for ever; the log says what is wrong with it."""
+        while True:
+            try:
+                await self.look()
+                self._works = True
+            except TryAgain:
+                self._works = False
+            await asyncio.sleep(every)
+
+    async def check(self) -> None:
+        """What the last look found, at once: the store may be slow. Raises TryAgain."""
+        if not self._works:
+            raise TryAgain
 
     async def stream(
         self, path: str, *, size: int, blocks: bytes, start: int = 0, end: int | None = None
-    ) -> AsyncGenerator[bytes]:
+    ) -> AsyncGenerator[memoryview]:
         """The bytes from `start` to `end` (exclusive) of an object of `size` bytes, each block checked before it goes.
 
-        blocks: SHA-256 of each MiB, joined. Raises TryAgain where the store is away, the object is not there or is not
-        what was written: nothing of a block that does not fit is ever handed out.
+        blocks: SHA-256 of each MiB, joined. Raises TryAgain where too many are read at a time, the store is away, the
+        object is not there or is not what was written: nothing of a block that does not fit is ever handed out.
         """
         end = size if end is None else end
         if len(blocks) != -(-size // BLOCK) * DIGEST:
             raise _corrupt(path)
-        for offset in range(start - start % BLOCK, end, PIECE):
-            length = min(PIECE, size - offset, -(-(end - offset) // BLOCK) * BLOCK)
-            piece = await self._objects.read(path, start=offset, length=length)
-            if piece is None or len(piece) != length:
-                raise _corrupt(path)
-            for at in range(0, length, BLOCK):
-                block = piece[at : at + BLOCK]
-                if not is_block(block, (offset + at) // BLOCK, blocks):
+        project = path.partition("/")[0]
+        async with self._leaving.held(min(PIECE, size, end - start + BLOCK), project=project, within=self._wait):
+            for offset in range(start - start % BLOCK, end, PIECE):
+                length = min(PIECE, size - offset, -(-(end - offset) // BLOCK) * BLOCK)
+                piece = await self._objects.read(path, start=offset, length=length)
+                if piece is None or len(piece) != length:
                     raise _corrupt(path)
-                first, last = max(start - offset - at, 0), min(end - offset - at, BLOCK)
-                if part := bytes(block[first:last]):
-                    yield part
+                for at in range(0, length, BLOCK):
+                    block = piece[at : at + BLOCK]
+                    if not is_block(block, (offset + at) // BLOCK, blocks):
+                        raise _corrupt(path)
+                    if part := block[max(start - offset - at, 0) : end - offset - at]:
+                        yield part
 
 
 def open_objects(settings: ObjectSettings) -> ObjectStore:
     """The store that the settings name. Nothing is asked of it yet: it may come later than its room."""
-    if settings.s3_bucket is None:
-        return ObjectStore(Folder(settings.objects_dir))
-    return ObjectStore(Bucket(settings, settings.s3_bucket))
+    objects = Folder(settings.objects_dir) if settings.s3_bucket is None else Bucket(settings, settings.s3_bucket)
+    return ObjectStore(objects, memory=settings.objects_memory, wait=settings.objects_wait)
 
 
 def _corrupt(path: str) -> TryAgain:

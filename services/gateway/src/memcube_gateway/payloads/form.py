@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, TypeAlias
 
@@ -42,6 +43,7 @@ class Form:
         self._field = bytearray()
         self._value = bytearray()
         self._headers: dict[bytes, bytes] = {}
+        logging.getLogger("python_multipart").setLevel(logging.ERROR)  # its warnings quote what was sent
         try:
             self._parser = MultipartParser(
                 boundary,

@@ -74,7 +74,13 @@ class _Streamed(_Headers):
     """An answer whose first bytes are there and checked; a fault later on breaks the connection off."""
 
     def __init__(
-        self, status: int, headers: Mapping[str, str], first: bytes, rest: AsyncGenerator[bytes], *, stall: float
+        self,
+        status: int,
+        headers: Mapping[str, str],
+        first: memoryview,
+        rest: AsyncGenerator[memoryview],
+        *,
+        stall: float,
     ) -> None:
         super().__init__(status, headers)
         self._first = first
@@ -82,27 +88,38 @@ class _Streamed(_Headers):
         self._stall = stall
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send it, each piece within the time a reader may take; nobody is waited for who does not read."""
-        del scope, receive
-        async with aclosing(self._rest) as rest:
-            await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
-            await self._send(send, self._first)
-            try:
-                async for piece in rest:
+        """Send it, each piece within the time a reader may take; nobody is waited for who does not read or is gone."""
+        del scope
+        gone = asyncio.create_task(_gone(receive))
+        try:
+            async with aclosing(self._rest) as rest:
+                await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+                piece: memoryview | None = self._first
+                self._first = memoryview(b"")  # or 4 MiB stay until the last byte is gone
+                while piece is not None and not gone.done():
                     await self._send(send, piece)
-            except MemCubeError as error:
-                raise _BrokenOff from error
+                    piece = await anext(rest, None)
             await send({"type": "http.response.body", "body": b"", "more_body": False})
+        except MemCubeError as error:
+            raise _BrokenOff from error
+        finally:
+            gone.cancel()
 
-    async def _send(self, send: Send, piece: bytes) -> None:
+    async def _send(self, send: Send, piece: memoryview) -> None:
         for at in range(0, len(piece), _SENT_AT_ONCE):
-            part = piece[at : at + _SENT_AT_ONCE]
+            part = bytes(piece[at : at + _SENT_AT_ONCE])
             try:
                 async with asyncio.timeout(self._stall):
                     await send({"type": "http.response.body", "body": part, "more_body": True})
             except TimeoutError:
                 _log.info("download_too_slow")
                 raise _BrokenOff from None
+
+
+async def _gone(receive: Receive) -> None:
+    """Ends once the reader has gone away: what is sent then goes nowhere, and no error says so."""
+    while (await receive())["type"] != "http.disconnect":
+        pass
 
 
 class _BrokenOff(Exception):

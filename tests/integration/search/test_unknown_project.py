@@ -26,6 +26,7 @@ from memcube_common.search.domain import Filters
 from memcube_common.search.listings import QUERIES as SEARCH
 from memcube_common.security.principal import Principal
 from memcube_common.testing.servers import HouseDatabase, HouseProject
+from memcube_gateway.store import QUERIES as ANSWERS
 
 MANY = 600
 FEW = 12
@@ -66,8 +67,22 @@ async def known(database: HouseDatabase) -> None:
     try:
         await connection.execute("analyze memcube.insights, memcube.memories, memcube.memory_payloads")
         await connection.execute("analyze memcube.memory_text, memcube.memory_vectors")
+        for other in others:
+            await _give_keys(connection, other.slug, 4)
+        await connection.execute("analyze memcube.idempotency_keys")
     finally:
         await connection.close()
+
+
+async def _give_keys(connection: asyncpg.Connection[Any], project: str, many: int) -> list[str]:
+    """So many Idempotency-Keys that were answered."""
+    await connection.execute(
+        "insert into memcube.idempotency_keys (project_id, principal, route, key, request_hash, status, body)"
+        " select $1, 'tester', 'POST', 'key-' || n, '', 201, '' from generate_series(1, $2) n",
+        project,
+        many,
+    )
+    return [f"key-{n}" for n in range(1, many + 1)]
 
 
 def _rows_read(plan: dict[str, Any]) -> int:
@@ -110,6 +125,21 @@ async def test_ids_are_looked_up_in_a_project_the_statistics_do_not_know(
 
 
 @pytest.mark.usefixtures("known")
+async def test_answers_are_kept_by_key_in_a_project_the_statistics_do_not_know(
+    database: HouseDatabase, project: HouseProject
+) -> None:
+    connection = await asyncpg.connect(database.admin_dsn)
+    try:
+        keys = await _give_keys(connection, project.slug, MANY)
+    finally:
+        await connection.close()
+    some = keys[:FEW]
+    arguments = (project.slug, "tester", "POST", some, [201] * FEW, [b"{}"] * FEW)
+    *_, plan = await _ran(database, project.slug, ANSWERS["keep_answers"], arguments)
+    assert _rows_read(plan) == FEW
+
+
+@pytest.mark.usefixtures("known")
 async def test_a_search_compares_each_vector_once_in_a_project_the_statistics_do_not_know(
     database: HouseDatabase, project: HouseProject
 ) -> None:
@@ -144,7 +174,7 @@ async def _ran(
         await connection.execute("load 'auto_explain'")  # while this may still be done
         transaction = connection.transaction()
         await transaction.start()
-        readers = {"by_both", "read_found", "read_bare", "among", "walk", "read_memories"}
+        readers = {"keep_answers", "by_both", "read_found", "read_bare", "among", "walk", "read_memories"}
         role = "memcube_user" if statement.name in readers else "memcube_worker"
         await connection.execute(
             f"set local app.project_id = '{project}'; set local app.principal = 'tester'; set local app.role = 'AGENT'"

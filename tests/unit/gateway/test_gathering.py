@@ -31,9 +31,9 @@ class Counted:
         self.away = False
 
     @contextlib.asynccontextmanager
-    async def transaction(self, principal: Principal, *, deadline: float) -> AsyncGenerator[Any]:
+    async def transaction(self, principal: Principal, **asked: Any) -> AsyncGenerator[Any]:
         try:
-            async with asyncio.timeout(deadline):
+            async with asyncio.timeout(asked["deadline"]):
                 await self.open.wait()
         except TimeoutError:
             raise TryAgain("away") from None
@@ -349,3 +349,46 @@ async def test_who_is_on_the_way_when_the_gateway_stops_hears_so() -> None:
     async with asyncio.timeout(2):
         answers = await ask(gathered, 1, 2)
     assert [str(answer) for answer in answers] == ["this gateway is stopping"] * 2
+
+
+async def test_who_waits_behind_a_slow_transaction_is_answered_beside_it() -> None:
+    database = Counted()
+    database.open.set()
+    hold = asyncio.Event()
+
+    async def slow(_: Transaction, asked: Sequence[int]) -> list[int | MemCubeError]:
+        if 1 in asked:
+            await hold.wait()
+        return [2 * one for one in asked]
+
+    gathered = Gathering[int, int](cast("Database", database), slow)
+    held = asyncio.create_task(gathered.ask(ADA, Patience(5.0), 1))
+    await eventually(lambda: database.principals, within=2.0)
+    async with asyncio.timeout(2.0):
+        together = asyncio.gather(*(gathered.ask(ADA, Patience(5.0), n) for n in (2, 3, 4)))
+        assert await together == [4, 6, 8]
+        assert len(database.principals) == 2, "those who waited met"
+        assert await gathered.ask(ADA, Patience(5.0), 5) == 10
+    assert not held.done()
+    hold.set()
+    assert await held == 2
+    assert not gathered._lanes  # pyright: ignore[reportPrivateUsage]
+
+
+async def test_no_more_than_a_few_transactions_of_one_principal_run_at_once() -> None:
+    database = Counted()
+    database.open.set()
+    hold = asyncio.Event()
+
+    async def slow(_: Transaction, asked: Sequence[int]) -> list[int | MemCubeError]:
+        await hold.wait()
+        return [2 * one for one in asked]
+
+    gathered = Gathering[int, int](cast("Database", database), slow, at_once=2, most=1)
+    asked = [asyncio.create_task(gathered.ask(ADA, Patience(5.0), n)) for n in range(5)]
+    await eventually(lambda: len(database.principals) == 2, within=2.0)
+    other = asyncio.create_task(gathered.ask(BO, Patience(5.0), 9))
+    await eventually(lambda: BO in database.principals, within=2.0)
+    assert len(database.principals) == 3
+    hold.set()
+    assert await asyncio.gather(*asked, other) == [0, 2, 4, 6, 8, 18]

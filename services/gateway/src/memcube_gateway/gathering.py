@@ -21,7 +21,9 @@ A = TypeVar("A")
 _log = structlog.get_logger(__name__)
 
 MOST: Final = 64
-AT_ONCE: Final = 2
+AT_ONCE: Final = 4
+SLOW_SECONDS: Final = 0.03
+"""Who waits longer than this for those before them is not kept waiting: another transaction begins beside theirs."""
 LEAST_SECONDS: Final = 0.05
 """What a question is given even where nothing is left of its patience."""
 
@@ -39,16 +41,19 @@ class _Waiting(Generic[Q, A]):
 
 @dataclass(slots=True)
 class _Lane(Generic[Q, A]):
+    """Who waits, and who serves them: each since when it is at its transaction."""
+
     waiting: deque[_Waiting[Q, A]] = field(default_factory=deque[_Waiting[Q, A]])
-    running: set[asyncio.Task[None]] = field(default_factory=set[asyncio.Task[None]])
+    serving: dict[asyncio.Task[None], float] = field(default_factory=dict[asyncio.Task[None], float])
 
 
 class Gathering(Generic[Q, A]):
     """Questions of one kind, answered by `work`: the first at once, those that come meanwhile together in the next.
 
     Nobody waits for company: an idle lane answers at once. Only questions of one and the same principal meet (the same
-    credential from the same address), since a transaction acts for one. `at_once` transactions a principal; no more is
-    put into one once what is in it weighs `most`. weigh: how much a question weighs. apart: questions for which it says
+    credential from the same address), since a transaction acts for one. One transaction a principal, and where it is
+    slow (it waits for a lock, say) others beside it, `at_once` at most; no more is put into one once what is in it
+    weighs `most`. weigh: how much a question weighs. apart: questions for which it says
     the same never share a transaction; None meets all. after: called when a transaction has been committed; what it
     raises is logged and nobody's error.
 
@@ -87,9 +92,7 @@ class Gathering(Generic[Q, A]):
         give_up = loop.time() + max(LEAST_SECONDS, patience.left)
         waiting = _Waiting[Q, A](question, give_up, loop.create_future())
         lane.waiting.append(waiting)
-        if len(lane.running) < self._at_once:
-            task = asyncio.create_task(self._serve(principal, lane))
-            lane.running.add(task)
+        self._serve_soon(principal, lane)
         timer = asyncio.timeout_at(give_up)
         async with patience.spent():
             try:
@@ -100,14 +103,29 @@ class Gathering(Generic[Q, A]):
                     raise
                 raise TryAgain("Postgres does not answer", after=1.0) from error
 
+    def _serve_soon(self, principal: Principal, lane: _Lane[Q, A]) -> None:
+        """Begin to serve who waits, unless somebody does who is not slow."""
+        now = asyncio.get_running_loop().time()
+        is_served = any(now - since < SLOW_SECONDS for since in lane.serving.values())
+        if lane.waiting and not is_served and len(lane.serving) < self._at_once:
+            lane.serving[asyncio.create_task(self._serve(principal, lane))] = now
+
     async def _serve(self, principal: Principal, lane: _Lane[Q, A]) -> None:
         """Answer what waits until nothing does."""
+        loop = asyncio.get_running_loop()
+        this = asyncio.current_task()
+        assert this is not None
         try:
             while lane.waiting:
-                await self._answer(principal, self._next(lane))
+                lane.serving[this] = loop.time()
+                slow = loop.call_later(SLOW_SECONDS, self._serve_soon, principal, lane)
+                try:
+                    await self._answer(principal, self._next(lane))
+                finally:
+                    slow.cancel()
         finally:
-            lane.running.discard(asyncio.current_task())  # pyright: ignore[reportArgumentType]
-            if not lane.running and not lane.waiting:
+            del lane.serving[this]
+            if not lane.serving and not lane.waiting:
                 self._lanes.pop(principal, None)
 
     def _next(self, lane: _Lane[Q, A]) -> list[_Waiting[Q, A]]:
@@ -137,7 +155,7 @@ class Gathering(Generic[Q, A]):
         try:
             now = asyncio.get_running_loop().time()
             deadline = max(LEAST_SECONDS, max(one.give_up for one in asked) - now)
-            async with self._db.transaction(principal, deadline=deadline) as tx:
+            async with self._db.transaction(principal, deadline=deadline, planned_once=True) as tx:
                 asked = _still_there(asked)  # a connection may have been waited for
                 answers = await self._work(tx, [one.question for one in asked]) if asked else ()
         except Exception as error:

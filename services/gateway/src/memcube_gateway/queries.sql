@@ -27,10 +27,11 @@ select k.request_hash, k.body, case when k.about is null or m.id is not null the
    and k.created_at >= now() - interval '24 hours';
 
 -- name: keep_answers
--- Keep answers beside their effects, in the same transaction.
-update idempotency_keys k set status = g.status, body = g.body
-  from unnest($4::text[], $5::int[], $6::bytea[]) as g (key, status, body)
- where k.project_id = $1 and k.principal = $2 and k.route = $3 and k.key = g.key;
+-- Keep answers beside their effects, in the same transaction. Keys are looked up by the whole index: joined to a list, a
+-- project that the planner knows nothing of yet is read whole.
+update idempotency_keys k
+   set status = ($5::int[])[array_position($4, k.key)], body = ($6::bytea[])[array_position($4, k.key)]
+ where k.project_id = $1 and k.principal = $2 and k.route = $3 and k.key = any($4::text[]);
 
 -- name: forget_answers
 -- Answers older than a day, at most $1 of them at a time; of every project, as the policy `forget` allows.

@@ -14,7 +14,8 @@ from memcube_common.contracts.api import Memory, Receipt, Receipts
 from memcube_common.db import Transaction
 from memcube_common.errors import Conflict, KeyReused, MemCubeError, NotFound
 from memcube_common.insights.domain import Insight
-from memcube_common.insights.store import accept_insights, read_receipts
+from memcube_common.insights.receipts import read_receipts
+from memcube_common.insights.store import accept_insights
 from memcube_common.memories.domain import NewMemory
 from memcube_common.memories.store import insert_memories, read_memories
 from memcube_common.quotas.domain import Need

@@ -23,6 +23,11 @@ _log = structlog.get_logger(__name__)
 _END: Final = "SET LOCAL app.role TO DEFAULT; COMMIT; RESET ROLE; RESET ALL"
 _UNDO: Final = "ROLLBACK; RESET ROLE; RESET ALL"
 
+# A plan made while a table is empty would scan it, and is kept when it has grown.
+_PLANNED_ONCE: Final = (
+    ", set_config('plan_cache_mode', 'force_generic_plan', true), set_config('enable_seqscan', 'off', true)"
+)
+
 _GRACE: Final = 0.5
 """Seconds by which the client outwaits the server's own statement timeout, which a frozen server cannot enforce."""
 
@@ -131,6 +136,7 @@ class Database:
                     "timezone": "UTC",
                     "plan_cache_mode": "force_custom_plan",
                     "jit": "off",
+                    "client_connection_check_interval": "500",  # what nobody waits for any more gives its locks back
                     "statement_timeout": str(int(statement_timeout * 1000)),
                     "lock_timeout": str(int(statement_timeout * 500)),
                     "idle_in_transaction_session_timeout": "30000",
@@ -147,13 +153,17 @@ class Database:
         self._pool.terminate()
 
     @contextlib.asynccontextmanager
-    async def transaction(self, principal: Principal, *, deadline: float | None = None) -> AsyncGenerator[Transaction]:
+    async def transaction(
+        self, principal: Principal, *, deadline: float | None = None, planned_once: bool = False
+    ) -> AsyncGenerator[Transaction]:
         """A transaction in which the database sees `principal`: committed at the end, rolled back on any exception.
 
         The role and settings are local to the transaction and set in the same round trip that begins it. A
         connection whose work was cancelled or failed on the wire is closed, never handed to the next borrower.
 
         deadline: seconds for everything inside, or None for the pool's statement timeout on each statement alone.
+        planned_once: a connection plans each statement once for whatever it is given, not anew for each execution: for
+        statements that look up and write rows by their keys, which every argument wants done alike (ADR 0028).
         Raises TryAgain where Postgres is away, overloaded or slower than the deadline; NotAllowed, Frozen, Held or
         Invalid where a policy or a rule of the database refuses what was asked.
         """
@@ -162,7 +172,7 @@ class Database:
                 connection = await self._pool.acquire(timeout=self._connect_timeout)
                 healthy = False
                 try:
-                    await connection.execute(_beginning(principal))
+                    await connection.execute(_beginning(principal, planned_once=planned_once))
                     try:
                         yield Transaction(connection, principal)
                     except OSError:  # no answer: nothing more is asked of this connection
@@ -201,11 +211,11 @@ def _refusal(error: Exception, principal: Principal) -> MemCubeError | None:
     return refusal()
 
 
-def _beginning(principal: Principal) -> str:
+def _beginning(principal: Principal, *, planned_once: bool) -> str:
     """BEGIN, a check that the connection is clean, and who acts; the values come from restricted alphabets only."""
     more = {"lookup": principal.lookup, "account": str(principal.account or ""), "source": principal.source}
     return (
-        "BEGIN; SELECT memcube.assert_clean(); "
+        f"BEGIN; SELECT memcube.assert_clean(){_PLANNED_ONCE if planned_once else ''}; "
         f"SET LOCAL ROLE {principal.database_role}; "
         f"SET LOCAL app.project_id = '{principal.project}'; "
         f"SET LOCAL app.principal = '{principal.name}'; "

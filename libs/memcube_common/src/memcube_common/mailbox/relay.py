@@ -6,6 +6,7 @@ below the smallest mark can still appear (reading `seq > last` alone lost 38 % o
 
 from __future__ import annotations
 
+import asyncio
 from typing import Final
 
 import structlog
@@ -21,6 +22,10 @@ from memcube_common.security.principal import Principal
 
 LEASE_SECONDS: Final = 4.0
 POLL_SECONDS: Final = 0.15
+REST_FACTOR: Final = 4.0
+LONGEST_REST: Final = 0.1
+"""After a window that was not full the relay rests this many times as long as the window took, at most so many seconds:
+carrying one change costs as much as carrying fifty, so more may arrive. A lone change is carried at once."""
 WINDOW: Final = 1000
 STREAM: Final = "CHANGES"
 _log = structlog.get_logger(__name__)
@@ -38,30 +43,33 @@ class Relay:
 
     async def run(self) -> None:
         """Carry changes for ever; every failure is waited out."""
+        now = asyncio.get_running_loop().time
         while True:
+            started = now()
             try:
-                busy = await self.carry()
+                carried = await self.carry()
             except TryAgain as error:
                 _log.info("relay_waits", why=error.detail)
                 await self._bell.wait(error.after)
                 continue
-            if not busy:
+            if not carried:
                 await self._bell.wait(POLL_SECONDS)
+            elif carried < WINDOW:
+                await asyncio.sleep(min(LONGEST_REST, REST_FACTOR * (now() - started)))
 
-    async def carry(self) -> bool:
-        """One window: place what is new, publish what is placed. True if there may be more at once."""
-        async with self._db.transaction(Principal.relay(), deadline=10.0) as tx:
+    async def carry(self) -> int:
+        """One window: place what is new, publish what is placed. Returns how many changes were published."""
+        async with self._db.transaction(Principal.relay(), deadline=10.0, planned_once=True) as tx:
             cursor = await tx.fetch_one(QUERIES["lead"], self._name, LEASE_SECONDS, self._published)
             if cursor is None:
                 self._published = 0
-                return False
+                return 0
             self._published = cursor["published"]
             placed = await self._place(tx, cursor["placed"])
             rows = await tx.fetch(QUERIES["read_placed"], self._published, placed, WINDOW)
         if not rows:
-            moved = placed > self._published
             self._published = placed
-            return moved
+            return 0
         await self._bus.publish_all(
             STREAM,
             [
@@ -75,7 +83,7 @@ class Relay:
             ],
         )
         self._published = rows[-1]["seq"]
-        return True
+        return len(rows)
 
     async def _place(self, tx: Transaction, placed: int) -> int:
         """Number the changes below the horizon; returns how far all are placed."""

@@ -150,6 +150,9 @@ LISTINGS: Final[dict[str, tuple[str, dict[str, Any], str]]] = {
     "label prefix": ("label", {"label_prefix": "verify"}, "project_id_label_id"),
     "archived too": ("created_at", {"lifecycles": ("NEW", "ACTIVE", "ARCHIVED")}, "project_id_created_at_id"),
     "none of the tags": ("created_at", {"tags_none": ("nowhere",)}, "project_id_created_at_id"),
+    "only archived": ("created_at", {"lifecycles": ("ARCHIVED",)}, "project_id_created_at_id_idx1"),
+    "only archived, touched": ("updated_at", {"lifecycles": ("ARCHIVED",)}, "project_id_updated_at_id_idx1"),
+    "only archived, label": ("label", {"lifecycles": ("ARCHIVED", "EXPIRED")}, "project_id_label_id_idx1"),
 }
 
 
@@ -229,6 +232,19 @@ async def test_few_memories_are_found_by_their_tags_and_labels(
     assert read <= (2 if nowhere else 2 * EACH + PAGE), "each is looked up once, and those of others never"
     if how == "labels" or nowhere:
         assert [name for name in by_indexes if ("label" if how == "labels" else "tsv") in name], by_indexes
+
+
+@pytest.mark.parametrize("text", ["nowhere", "nowhere unheard", "nowhere verify"])
+async def test_words_are_looked_up_and_not_looked_for(connection: asyncpg.Connection[Row], text: str) -> None:
+    read, by_indexes = await rows_read(connection, "by_words", "many-3", text, "", [], 10, 5, 5)
+    assert read <= (60 if "verify" in text else 2), "no more places of terms than it may, and no memory without them"
+    assert [name for name in by_indexes if "tsv" in name], by_indexes
+
+
+async def test_few_memories_are_ranked_by_looking_at_them_alone(connection: asyncpg.Connection[Row]) -> None:
+    ids = [UUID(f"00000000-0000-7000-8000-{300_000 + number:012x}") for number in range(1, 11)]
+    read, _ = await rows_read(connection, "widened_among", "many-3", "verify", "", 100, None, 0, 5, ids)
+    assert read <= 3 * len(ids), "whatever stands in the others, nothing of it is read"
 
 
 async def test_filters_are_folded_into_the_plan(connection: asyncpg.Connection[Row]) -> None:

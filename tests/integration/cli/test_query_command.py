@@ -48,6 +48,35 @@ async def test_a_listing_is_asked_for_and_walked_to_its_end(monkeypatch: pytest.
     assert [one.json for one in server.asked] == [asked | {"count": True}, asked | {"cursor": "on", "count": False}]
 
 
+async def test_what_was_not_looked_at_is_not_said_to_be_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    answer: dict[str, object] = {"memories": [], "mode": "recent", "next_cursor": "on", "total": 3}
+    answer["total_is_exact"] = False
+    wanted = [
+        "--metadata",
+        '{"k": 1}',
+        "--trust",
+        "trusted",
+        "--label",
+        "x",
+        "--updated-after",
+        "2026-01-01T00:00:00+0000",
+    ]
+    async with scripted(Answered(200, answer)) as server:
+        monkeypatch.setenv("MEMCUBE_URL", server.url)
+        monkeypatch.setenv("MEMCUBE_KEY", "k")
+        monkeypatch.setenv("MEMCUBE_PROJECT", "demo")
+        result = await asyncio.to_thread(CliRunner().invoke, app, ["query", "--count", *wanted])
+        refused = await asyncio.to_thread(CliRunner().invoke, app, ["query", "--metadata", "[1]"])
+
+    assert "at least 3" in result.stderr
+    assert "so far" in result.stderr
+    assert server.asked[0].json == {
+        "metadata": {"k": 1}, "trust": ["trusted"], "label": {"equals": "x"}, "limit": 10, "count": True,
+        "updated_after": "2026-01-01T00:00:00+00:00",
+    }  # fmt: skip
+    assert (refused.exit_code, len(server.asked)) == (2, 1)
+
+
 async def test_a_question_is_asked_as_it_always_was(monkeypatch: pytest.MonkeyPatch) -> None:
     answer = {"memories": [found("one")], "mode": "keyword", "degraded": "no vectors now", "took_ms": 1.0}
     async with scripted(Answered(200, answer)) as server:

@@ -20,6 +20,8 @@ class Ready(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
         self.send_response(200)
         self.end_headers()
+        if sys.argv[1] == "gateway":
+            self.wfile.write(b'{"checks": {"nats": "ok", "objects": "TryAgain"}}')
 
     def log_message(self, *words):
         pass
@@ -96,6 +98,8 @@ async def test_everything_is_ready_then_stopped_in_order_and_nothing_is_left(tmp
     assert stack.name == checkout_name(home)
     assert stack.key == "key-of-demo"
     assert running.prepared.logins == stack.logins
+    without = [said for said in running.said if "goes on without" in said]
+    assert without == [f"gateway goes on without objects for now: {home / 'logs' / 'gateway.log'} says why"]
     assert (await status_of(stack))["services"] == dict.fromkeys(
         ("postgres", "nats", "ingestion", "gateway", "embedding"), "ready"
     )

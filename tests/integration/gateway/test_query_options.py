@@ -31,7 +31,7 @@ async def ask(http: httpx.AsyncClient, **query: object) -> dict[str, Any]:
 
 
 async def walk(http: httpx.AsyncClient, between: Any = None, **query: object) -> list[dict[str, Any]]:
-    """All pages; `between` happens after each."""
+    """All pages; `between` happens after each, with what was found so far."""
     found: list[dict[str, Any]] = []
     cursor: str | None = None
     while True:
@@ -41,7 +41,7 @@ async def walk(http: httpx.AsyncClient, between: Any = None, **query: object) ->
             return found
         assert len(found) < 2_000
         if between is not None:
-            await between(len(found))
+            await between(found)
 
 
 @pytest.mark.parametrize(
@@ -82,7 +82,7 @@ async def test_numbers_that_are_none_are_refused_as_well(http: httpx.AsyncClient
 @pytest.mark.parametrize("query", [{}, {"order_by": "label"}, {"order_by": "updated_at", "order": "asc"},
                                    {"tags": ["page"], "order": "asc"}, {"text": "page of words", "mode": "keyword"},
                                    {"text": "page of words"}, {"text": "page", "order_by": "label"}])  # fmt: skip
-async def test_pages_give_every_memory_once_while_others_are_added(
+async def test_pages_give_every_memory_once_while_others_come_and_go(
     http: httpx.AsyncClient,
     house_work: HouseWork,
     project: HouseProject,
@@ -93,11 +93,14 @@ async def test_pages_give_every_memory_once_while_others_are_added(
     await house_work.keep(project.slug, before)
     embedding_room.generation = await house_work.embed(project.slug, [one.id for one in before])
 
-    async def add(number: int) -> None:
+    async def change(shown: list[dict[str, Any]]) -> None:
+        number = len(shown)
         added = [memory(f"page {n} of words {n}", at=START + timedelta(minutes=number + n)) for n in range(3)]
         await house_work.keep(project.slug, [*added, memory(f"page {number} again, of words", tags=["page"])])
+        gone = await http.delete(f"memories/{shown[-1]['id']}")  # where the next page begins
+        assert gone.status_code == 200, gone.text
 
-    found = [one["id"] for one in await walk(http, add, **query, limit=7)]
+    found = [one["id"] for one in await walk(http, change, **query, limit=7)]
 
     assert len(found) == len(set(found))
     assert {str(one.id) for one in before} <= set(found)

@@ -21,6 +21,7 @@ USER, ANON, WORKER, RELAY, OPERATOR, KEEPER = (
 ROLES: dict[str, tuple[str, ...]] = {
     "memcube_common.search": (USER, ANON),
     "memcube_common.memories": (WORKER,),
+    "memcube_common.memories/hold_sources": (USER, WORKER),
     "memcube_common.memories/insert_memories": (USER, WORKER),
     "memcube_common.memories/read_memories": (USER, ANON),
     "memcube_common.memories/keep_objects": (USER, WORKER),
@@ -30,6 +31,8 @@ ROLES: dict[str, tuple[str, ...]] = {
     "memcube_common.memories/set_lifecycle": (USER,),
     "memcube_common.memories/purge_memories": (USER, WORKER),
     "memcube_common.memories/find_derived": (USER,),
+    "memcube_common.memories/hold_memory": (USER,),
+    "memcube_common.memories/hold_lineage": (USER, WORKER),
     "memcube_common.memories/read_lineage": (USER,),
     "memcube_common.memories/read_versions": (USER,),
     "memcube_common.memories/read_version_content": (USER,),

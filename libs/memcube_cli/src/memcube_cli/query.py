@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, cast
 
 import typer
 
@@ -22,6 +22,17 @@ def register(app: typer.Typer) -> None:
     app.command()(query)
 
 
+def _json_object(text: str) -> dict[str, Any]:
+    """Raises BadParameter for anything but a JSON object."""
+    try:
+        value = json.loads(text)
+    except ValueError:
+        value = None
+    if not isinstance(value, dict):
+        raise typer.BadParameter("must be a JSON object")
+    return cast("dict[str, Any]", value)
+
+
 def query(
     text: Annotated[str | None, typer.Argument(help="A question or words; without, the newest are listed.")] = None,
     tag: Annotated[Tagged, typer.Option(help="Only memories with this tag; may be given more than once.")] = None,
@@ -31,10 +42,17 @@ def query(
     priority: Annotated[Tagged, typer.Option(help="HOT, WARM or COLD.")] = None,
     lifecycle: Annotated[Tagged, typer.Option(help="NEW, ACTIVE, STALE (all three if not given), ARCHIVED.")] = None,
     by: Annotated[Tagged, typer.Option(help="Only memories that this handle made.")] = None,
+    trust: Annotated[Tagged, typer.Option(help="trusted, untrusted or quarantined.")] = None,
+    label: Annotated[str | None, typer.Option(help="The whole label.")] = None,
     label_prefix: Annotated[str | None, typer.Option(help="What the label begins with.")] = None,
     label_contains: Annotated[str | None, typer.Option(help="What stands in the label.")] = None,
+    metadata: Annotated[
+        dict[str, Any] | None, typer.Option(parser=_json_object, metavar="JSON", help="What the metadata contains.")
+    ] = None,
     created_after: Annotated[datetime | None, typer.Option(formats=FORMATS, help="Created later than this.")] = None,
     created_before: Annotated[datetime | None, typer.Option(formats=FORMATS, help="Created earlier than this.")] = None,
+    updated_after: Annotated[datetime | None, typer.Option(formats=FORMATS, help="Changed last after this.")] = None,
+    updated_before: Annotated[datetime | None, typer.Option(formats=FORMATS, help="Changed last before this.")] = None,
     order: Annotated[
         Literal["created_at", "updated_at", "label"] | None, typer.Option(help="The order of a listing.")
     ] = None,
@@ -54,7 +72,7 @@ def query(
     as_json: Annotated[bool, typer.Option("--json", help="Print the answer as JSON.")] = False,
 ) -> None:
     """Find memories: the best first with a text, the newest without."""
-    label = {"prefix": label_prefix, "contains": label_contains}
+    labelled = {"equals": label, "prefix": label_prefix, "contains": label_contains}
     given: dict[str, Any] = {
         "text": text,
         "tags": tag,
@@ -64,9 +82,13 @@ def query(
         "priority": priority,
         "lifecycle": lifecycle,
         "created_by": by,
-        "label": {name: value for name, value in label.items() if value is not None},
+        "trust": trust,
+        "metadata": metadata,
+        "label": {name: value for name, value in labelled.items() if value is not None},
         "created_after": _with_zone(created_after),
         "created_before": _with_zone(created_before),
+        "updated_after": _with_zone(updated_after),
+        "updated_before": _with_zone(updated_before),
         "order_by": order,
         "order": ("desc" if order == "label" else "asc") if reverse else None,
         "similarity_threshold": min_similarity,
@@ -96,9 +118,9 @@ async def _query(house: House, wanted: _Wanted, project: str | None) -> None:
     if found.degraded:
         complain(f"searched by {found.mode} only: {found.degraded}")
     if found.total is not None:
-        complain(f"{found.total} in all" if found.total_is_exact else f"more than {found.total}")
+        complain(f"{found.total} in all" if found.total_is_exact else f"at least {found.total}")
     if not found:
-        complain("nothing found")
+        complain("nothing found" if found.next_cursor is None else "nothing found so far: --all looks further")
         return
     _show(found)
 

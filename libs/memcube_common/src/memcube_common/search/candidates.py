@@ -81,8 +81,12 @@ async def find_candidates(tx: Transaction, project: str, question: Question, siz
 
 async def widen(tx: Transaction, project: str, question: Question, candidates: int, *, around: int) -> Pool:
     """Candidates among exactly those memories that are asked for, however many others are nearer."""
+    fitting = await _find_fitting(tx, project, question)
+    if fitting is not None:
+        return await _among(tx, project, question, fitting, candidates, around=around)
     vector = question.vector
-    asked = (
+    rows = await tx.fetch(
+        QUERIES["widened"],
         project,
         question.text,
         question.names,
@@ -91,16 +95,55 @@ async def widen(tx: Transaction, project: str, question: Question, candidates: i
         vector.value if vector else None,
         vector.generation if vector else 0,
         around,
+        *question.filters.values(),
     )
+    return _pool(rows, work=UNBOUNDED)
+
+
+async def count_widened(tx: Transaction, project: str, question: Question, most: int) -> int:
+    """How many candidates `widen` would bring that are near enough, without looking at them; counted up to `most`."""
     fitting = await _find_fitting(tx, project, question)
     if fitting is not None:
-        return _pool(await tx.fetch(QUERIES["widened_among"], *asked, fitting), work=UNBOUNDED)
-    return _pool(await tx.fetch(QUERIES["widened"], *asked, *question.filters.values()), work=UNBOUNDED)
+        pool = await _among(tx, project, question, fitting, most, around=0)
+        return sum(question.is_near_enough(one.similarity) for one in pool.candidates)
+    vector = question.vector
+    return await tx.fetch_value(
+        QUERIES["count_widened"],
+        project,
+        question.text,
+        question.names,
+        question.tags,
+        most,
+        vector.value if vector else None,
+        vector.generation if vector else 0,
+        question.floor,
+        *question.filters.values(),
+    )
 
 
 async def find_common_words(tx: Transaction, project: str, words: Sequence[str], share: float) -> list[str]:
     """Those of `words` that stand in more than `share` (0 … 1) of the project's memories."""
     return [row["w"] for row in await tx.fetch(QUERIES["common_words"], project, words, share)]
+
+
+async def _among(
+    tx: Transaction, project: str, question: Question, fitting: Sequence[UUID], candidates: int, *, around: int
+) -> Pool:
+    if not fitting:
+        return _pool([])
+    vector = question.vector
+    rows = await tx.fetch(
+        QUERIES["widened_among"],
+        project,
+        question.text,
+        question.names,
+        candidates,
+        vector.value if vector else None,
+        vector.generation if vector else 0,
+        around,
+        fitting,
+    )
+    return _pool(rows, work=UNBOUNDED)
 
 
 async def _find_fitting(tx: Transaction, project: str, question: Question) -> list[UUID] | None:
@@ -115,7 +158,7 @@ async def _find_fitting(tx: Transaction, project: str, question: Question) -> li
 
 
 def _pool(rows: Sequence[Row], *, work: int = WORK_MAX) -> Pool:
-    if not rows:  # the project is gone
+    if not rows:  # nothing fits, or the project is gone
         return Pool([], Terms(), 0, 0)
     head = rows[0]
     terms = Terms(head["weights"], head["counts"])

@@ -84,18 +84,21 @@ select d.memory_id, d.mask, d.tokens, d.traits, d.labelled, d.at, d.similarity, 
   from asked a cross join lateral text_details(a.terms, a.weights, a.named, $7::smallint, $6::halfvec, array(select memory_id from words union select memory_id from near), $8) d;
 
 -- name: widened_among
--- The same where few memories are asked for: $9 are all of them.
+-- The same where few memories are asked for: $8 are all of them, and nothing of any other is read.
 with asked as materialized (
   select coalesce(q.terms, '{}') as terms, coalesce(q.weights, '{}') as weights, coalesce(q.counts, '{}') as counts,
          coalesce(q.named, '{}') as named
     from projects p left join lateral question_terms(p.language, $2, $3) q on true where p.id = $1
+), told as materialized (
+  select d.*, w.heavy
+    from asked a
+   cross join lateral text_details(a.terms, a.weights, a.named, $6::smallint, $5::halfvec, $8::uuid[], $7) d
+   cross join lateral (select sum(u.weight) as heavy from unnest(a.weights) with ordinality u (weight, n)
+                        where d.mask >> (u.n - 1)::int & 1 = 1) w
 ), words as materialized (
-  select w.memory_id
-    from asked a cross join lateral word_candidates(a.terms, a.weights, a.counts, $4::text[], 2147483647, 2147483647)
-           with ordinality w (memory_id, place)
-   where w.memory_id = any ($9::uuid[]) order by w.place limit $5
+  select memory_id from told where mask <> 0 order by heavy desc, tokens, memory_id desc limit $4
 ), near as materialized (
-  select memory_id from vector_distances($7::smallint, $6::halfvec, $9) order by distance, memory_id limit $5
+  select memory_id from told where similarity is not null order by similarity desc, memory_id limit $4
 )
 select null::uuid as memory_id, null::bigint as mask, null::int as tokens, null::smallint as traits, null::boolean as labelled,
        null::timestamptz as at, null::float8 as similarity, null::uuid as previous, null::bigint as previous_mask,
@@ -106,7 +109,34 @@ select null::uuid as memory_id, null::bigint as mask, null::int as tokens, null:
 union all
 select d.memory_id, d.mask, d.tokens, d.traits, d.labelled, d.at, d.similarity, d.previous, d.previous_mask,
        d.previous_similarity, d.following, d.following_mask, d.following_similarity, null, null, null, null, null
-  from asked a cross join lateral text_details(a.terms, a.weights, a.named, $7::smallint, $6::halfvec, array(select memory_id from words union select memory_id from near), $8) d;
+  from told d where d.memory_id in (select memory_id from words union select memory_id from near);
+
+-- name: count_widened
+-- How many memories a question could rank, counted up to $5 by words and as many by meaning; with a floor $8 on the
+-- similarity, those that reach it.
+with asked as materialized (
+  select coalesce(q.terms, '{}') as terms, coalesce(q.weights, '{}') as weights, coalesce(q.counts, '{}') as counts
+    from projects p left join lateral question_terms(p.language, $2, $3) q on true where p.id = $1
+), words as materialized (
+  select w.memory_id
+    from asked a cross join lateral word_candidates(a.terms, a.weights, a.counts, $4::text[], 2147483647, 2147483647) w
+   cross join lateral (
+     select fits(x, row($9::text[], $10::text[], $11::text[], $12::text[], $13::text[], $14::text[], $15::text[],
+                    $16::text, $17::text, $18::text, $19::jsonb, $20::text[], $21::timestamptz,
+                    $22::timestamptz, $23::timestamptz, $24::timestamptz, $25::timestamptz, $26::uuid[])::filters) as fit
+       from memories x where x.project_id = $1 and x.id = w.memory_id limit 1) m
+   where $8::float8 is null and m.fit limit $5
+), near as materialized (
+  select v.memory_id
+    from vector_candidates($7::smallint, $6::halfvec, $4::text[], 2147483647, 0) v
+   cross join lateral (
+     select fits(x, row($9::text[], $10::text[], $11::text[], $12::text[], $13::text[], $14::text[], $15::text[],
+                    $16::text, $17::text, $18::text, $19::jsonb, $20::text[], $21::timestamptz,
+                    $22::timestamptz, $23::timestamptz, $24::timestamptz, $25::timestamptz, $26::uuid[])::filters) as fit
+       from memories x where x.project_id = $1 and x.id = v.memory_id limit 1) m
+   where ($8 is null or 1 - v.distance >= $8) and m.fit limit $5
+)
+select count(*) from (select memory_id from words union select memory_id from near) u;
 
 -- name: common_words
 -- Those of some words that stand in more than a share of the project's memories.

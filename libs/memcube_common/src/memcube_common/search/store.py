@@ -11,7 +11,7 @@ from uuid import UUID
 from memcube_common.db import Transaction
 from memcube_common.db.pool import Row
 from memcube_common.memories.store import memory_fields
-from memcube_common.search.candidates import Pool, find_candidates, widen
+from memcube_common.search.candidates import Pool, count_widened, find_candidates, widen
 from memcube_common.search.domain import DEPTH_MAX, Filters, Listing, Place, Question, Ranked, order
 from memcube_common.search.listings import FEW_MAX, QUERIES, among, find_places
 from memcube_common.search.tiers import Sizes
@@ -127,8 +127,7 @@ async def count_listed(tx: Transaction, *, project: str, listing: Listing) -> To
 
 async def count_ranked(tx: Transaction, *, project: str, question: Question) -> Total:
     """How many memories a question could rank, counted up to 10,000: what its words match, what has a vector."""
-    pool = await widen(tx, project, question, COUNT_MAX + 1, around=0)
-    count = sum(question.is_near_enough(one.similarity) for one in pool.candidates)
+    count = await count_widened(tx, project, question, COUNT_MAX + 1)
     return Total(min(count, COUNT_MAX), is_exact=count <= COUNT_MAX)
 
 

@@ -13,6 +13,7 @@ from tests.fakes.house_work import HouseWork
 from tests.fakes.running_gateway import RunningGateway, running_gateway
 from tests.house_people import a_key, an_owner
 
+from memcube_common.ids import new_id
 from memcube_common.testing.servers import HouseDatabase, HouseProject
 
 CREATE = {  # the seed's first example
@@ -76,17 +77,20 @@ async def test_insights_are_processed_into_memories(
     one = await seed.post("insights-process", json={"insight": "Bo is away in May.", "tags": ["bo"]})
     other = await seed.post("insights-process", json={"action": "process", "content": "Ada is here.", "tags": ["bo"]})
     inner = await seed.post("insights-process", json={"insight": {"insight": "Cy writes.", "tags": ["bo"]}})
-    many = await seed.post("insights-process", json={"insights": [{"insight": "Dee sings.", "tags": ["bo"]}]})
-    receipts = [one.json(), other.json(), inner.json(), *many.json()["receipts"]]
+    many = await seed.post(
+        "insights-process", json={"insights": [{"insight": "Dee sings.", "tags": ["bo"]}, {"content": "Eve reads."}]}
+    )
+    deep = await seed.post("insights-process", json={"insight": {"content": "Flo draws."}, "tags": ["bo"]})
+    receipts = [one.json(), other.json(), inner.json(), *many.json()["receipts"], deep.json()]
     await house_work.store_insights(project.slug, [UUID(receipt["id"]) for receipt in receipts])
 
     found = await seed.post("memories-query", json={"tags": ["bo"]})
 
-    assert [answer.status_code for answer in (one, other, inner, many)] == [202] * 4
+    assert [answer.status_code for answer in (one, other, inner, many, deep)] == [202] * 5
     assert one.json()["state"] == "accepted"
-    assert len(many.json()["receipts"]) == 1
+    assert len(many.json()["receipts"]) == 2
     assert {memory["content"] for memory in found.json()["memories"]} == {
-        "Bo is away in May.", "Ada is here.", "Cy writes.", "Dee sings."
+        "Bo is away in May.", "Ada is here.", "Cy writes.", "Dee sings.", "Flo draws."
     }  # fmt: skip
 
 
@@ -160,6 +164,14 @@ async def test_an_account_names_its_project(
         ({"action": "update", "memory": {"id": 7}}, "memory.id"),
         ({"action": "archive", "id": str(uuid4()), "label": "x"}, "label"),
         ({"action": "create", "memory": {"content": "x"}, "tags": []}, "tags"),
+        ({"action": "create", "memory": {"content": "x", "type": "plaintext"}}, "memory.type"),
+        ({"action": "create", "memory": {"content": "x", "tags": ["a", 7]}}, "memory.tags.1"),
+        ({"action": "create", "memory": {"label": "x"}}, "memory.content"),
+        ({"action": "create", "id": str(uuid4()), "memory": {"id": str(new_id()), "content": "x"}}, "memory.id"),
+        ({"action": "update", "id": str(uuid4()), "memory": {}}, "memory"),
+        ({"action": "delete", "id": str(uuid4()), "memory": {"label": "x"}}, "memory.label"),
+        ({"action": "list", "id": str(uuid4())}, "id"),
+        ({"action": "list", "memory": {"id": str(uuid4())}}, "memory.id"),
         ({"action": "create", "content": "x", "colour": "red"}, "colour"),
         ({"action": "create", "content": "x", "project_id": "No Slug"}, "project_id"),
         ({"project_id": "a", "memory": {"project_id": "b", "content": "x"}}, "project_id"),
@@ -167,6 +179,31 @@ async def test_an_account_names_its_project(
 )
 async def test_what_cannot_be_done_is_named(seed: httpx.AsyncClient, body: dict[str, Any], field: str) -> None:
     refused = await seed.post("memories-crud", json=body)
+
+    assert refused.status_code == 422, refused.text
+    assert [error["field"] for error in refused.json()["errors"]] == [field]
+
+
+@pytest.mark.parametrize(
+    ("function", "body", "field"),
+    [
+        ("memories-query", {"query": ""}, "query"),
+        ("memories-query", {"query": "x", "text": "y"}, "query"),
+        ("memories-query", {"filters": {}}, "filters"),
+        ("memories-schedule", {"agent_id": "a", "tags": [7]}, "tags.0"),
+        ("memories-schedule", {"agent_id": "a", "query": ""}, "query"),
+        ("insights-process", {"content": ""}, "content"),
+        ("insights-process", {"insight": {"content": 7}}, "insight.content"),
+        ("insights-process", {"insight": {"insight": "x", "tags": "y"}}, "insight.tags"),
+        ("insights-process", {"insight": {"insight": "x"}, "sentiment": 2}, "sentiment"),
+        ("insights-process", {"insights": [{"content": "x"}, {"content": ""}]}, "insights.1.content"),
+        ("insights-process", {"insights": [{"content": "x", "insight": "y"}]}, "insights.0.content"),
+    ],
+)
+async def test_what_is_refused_is_named_as_it_was_sent(
+    seed: httpx.AsyncClient, function: str, body: dict[str, Any], field: str
+) -> None:
+    refused = await seed.post(function, json=body)
 
     assert refused.status_code == 422, refused.text
     assert [error["field"] for error in refused.json()["errors"]] == [field]

@@ -105,11 +105,14 @@ class FieldFault(Answer):
 
 
 class ReceivedInsight(Answer):
-    """One insight of a conversation: the memory that holds it, and where that stands."""
+    """One insight of a conversation: the memory that holds it, where that stands, and what was decided about it."""
 
     insight_id: UUID
     memory_id: UUID
     state: ReceiptState
+    decision: Decision | None = None
+    decided_because: str | None = None
+    supports: UUID | None = None
 
 
 class Receipt(Answer):

@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Annotated, Any, Literal, Self
 from uuid import UUID
 
-from pydantic import Field, JsonValue, StringConstraints, model_validator
+from pydantic import Field, JsonValue, StringConstraints, field_validator, model_validator
 from pydantic.functional_validators import AfterValidator
 
 from memcube_common.contracts.api import MAX_BATCH, Answer, FieldFault
@@ -50,6 +50,13 @@ class MemoryCreation(MemoryFields):
 
     type: Literal["PLAINTEXT"] = "PLAINTEXT"
     content: Content = Field(description="1 byte to 64 KiB of UTF-8, not blank.")
+
+    @field_validator("type", mode="before")
+    @classmethod
+    def _is_text(cls, value: object) -> object:
+        if value in ("ACTIVATION", "PARAMETER"):
+            raise ValueError("must be PLAINTEXT in JSON: bytes come as multipart/form-data, `memory` then `payload`")
+        return value
 
 
 class BinaryCreation(MemoryFields):

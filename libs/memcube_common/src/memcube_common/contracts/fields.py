@@ -50,6 +50,17 @@ def _composed(text: str) -> str:
     return unicodedata.normalize("NFC", text)
 
 
+def _at_most(limit: int) -> Callable[[str], str]:
+    """Once more, of what is kept: composing can lengthen a text."""
+
+    def check(text: str) -> str:
+        if len(text) > limit:
+            raise ValueError(f"must be at most {limit} characters in Unicode's composed form, got {len(text)}")
+        return text
+
+    return check
+
+
 def _one_line(text: str) -> str:
     if any(unicodedata.category(character) == "Cc" for character in text):
         raise ValueError("must not contain control characters")
@@ -80,6 +91,7 @@ Label = Annotated[
     StringConstraints(min_length=1, max_length=200),
     AfterValidator(storable),
     AfterValidator(_composed),
+    AfterValidator(_at_most(200)),
     AfterValidator(_not_blank),
     AfterValidator(_one_line),
 ]
@@ -88,6 +100,7 @@ Tag = Annotated[
     StringConstraints(min_length=1, max_length=64),
     AfterValidator(storable),
     AfterValidator(_composed),
+    AfterValidator(_at_most(64)),
     AfterValidator(_not_blank),
     AfterValidator(_one_line),
 ]

@@ -9,6 +9,8 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 from memcube_common.ids import ProjectSlug
 
+Action = Literal["create", "get", "update", "delete", "archive", "restore", "list"]
+
 
 class Loose(BaseModel):
     """A body whose other fields are judged by what they are handed to."""
@@ -28,7 +30,7 @@ class Loose(BaseModel):
 class MemoriesCrud(Loose):
     """One operation on one memory: its fields in `memory`, or beside `action`."""
 
-    action: Literal["create", "get", "update", "delete", "archive", "restore", "list"] = Field(
+    action: Action = Field(
         default="create", description="What to do. `delete` purges; `list` takes the filters of a query."
     )
     id: UUID | None = Field(default=None, description="Which memory; it may also stand in `memory`.")
@@ -55,7 +57,10 @@ class MemoriesSchedule(Loose):
 
 
 class InsightsProcess(Loose):
-    """What was learned: the fields of `POST /v1/projects/{project}/insights`; `content` may stand for `insight`."""
+    """What was learned: the fields of `POST /v1/projects/{project}/insights`.
+
+    `content` may stand for `insight`, in each of many too.
+    """
 
     action: Literal["process"] = "process"
     content: str | None = Field(default=None, description="Another name of `insight`.")

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
 from typing import Annotated, Final
 from uuid import UUID
 
@@ -17,7 +18,7 @@ from memcube_common.contracts.api import Memory, QueryAnswer, Receipt, Receipts
 from memcube_common.contracts.book import Purged
 from memcube_common.contracts.learning import DryRun
 from memcube_common.contracts.scheduling import Schedule
-from memcube_common.contracts.seed import InsightsProcess, MemoriesCrud, MemoriesQuery, MemoriesSchedule
+from memcube_common.contracts.seed import Action, InsightsProcess, MemoriesCrud, MemoriesQuery, MemoriesSchedule
 from memcube_common.errors import FieldError, Invalid, NotAllowed
 from memcube_gateway.routes import book, insights, memories, reference, schedules
 from memcube_gateway.routes.bodies import parse, read_body
@@ -70,17 +71,28 @@ async def seed_memories_crud(request: Request, knock: InKnock) -> Response:
             raise Invalid(errors=[FieldError(name, "belongs into `memory`") for name in sorted(fields)[:50]])
         fields = dict(given.memory)
         project = _same_project(project, fields)
+    if given.action == "list" and given.id is not None:
+        raise Invalid(errors=[FieldError("id", "says nothing to `list`: `ids` says which memories")])
+    memory_id = None if given.action == "list" else _memory_id(given.id, fields)
+    if memory_id is None and given.action not in ("create", "list"):
+        raise Invalid(errors=[FieldError("id", "says which memory: give its UUID")])
     visit = await knock.into(project)
-    if given.action == "list":
+    with _as_sent({"If-Match": "If-Match"}, within=None if given.memory is None else "memory"):
+        return await _done(request, visit, given.action, memory_id, fields)
+
+
+async def _done(
+    request: Request, visit: Visit, action: Action, memory_id: UUID | None, fields: dict[str, JsonValue]
+) -> Response:
+    if action == "list":
         return await memories.query_memories(_with(request, fields), visit)
-    if given.action == "create":
-        if given.id is not None:
-            fields.setdefault("id", str(given.id))
-        return await book.create_memory(_with(request, fields), _of_a_member(visit))
-    memory_id = _memory_id(given.id, fields)
-    if given.action != "update" and fields:
-        raise Invalid(errors=[FieldError(name, f"says nothing to `{given.action}`") for name in sorted(fields)[:50]])
-    match given.action:
+    if action == "create":
+        named = {} if memory_id is None else {"id": str(memory_id)}
+        return await book.create_memory(_with(request, {**fields, **named}), _of_a_member(visit))
+    assert memory_id is not None
+    if action != "update" and fields:
+        raise Invalid(errors=[FieldError(name, f"says nothing to `{action}`") for name in sorted(fields)[:50]])
+    match action:
         case "get":
             return await memories.get_memory(visit, memory_id)
         case "update":
@@ -105,9 +117,10 @@ async def seed_memories_query(request: Request, knock: InKnock) -> Response:
     """Find memories, as `POST /v1/projects/{project}/memories/query` does."""
     given = parse(_QUERY, await read_body(request, knock))
     fields = given.others
-    if given.query is not None:
-        _put(fields, "text", given.query, said="query")
-    return await memories.query_memories(_with(request, fields), await knock.into(given.project_id))
+    names = _put(fields, "text", given.query, said="query")
+    visit = await knock.into(given.project_id)
+    with _as_sent(names):
+        return await memories.query_memories(_with(request, fields), visit)
 
 
 @router.post(
@@ -129,12 +142,11 @@ async def seed_memories_schedule(request: Request, knock: InKnock) -> Response:
     """Choose memories for an agent, as `POST /v1/projects/{project}/memories/schedule` does."""
     given = parse(_SCHEDULE, await read_body(request, knock))
     fields = given.others
-    if given.tags is not None:
-        _put(fields, "need_tags", given.tags, said="tags")
-    if given.query is not None:
-        _put(fields, "text", given.query, said="query")
+    names = _put(fields, "need_tags", given.tags, said="tags")
+    names |= _put(fields, "text", given.query, said="query")
     visit = await knock.into(given.project_id)
-    return await schedules.schedule_memories(_with(request, fields), _of_a_member(visit))
+    with _as_sent(names):
+        return await schedules.schedule_memories(_with(request, fields), _of_a_member(visit))
 
 
 @router.post(
@@ -158,13 +170,42 @@ async def seed_insights_process(
 ) -> Response:
     """Take in what was learned, as `POST /v1/projects/{project}/insights` does: 202 with a receipt."""
     given = parse(_INSIGHTS, await read_body(request, knock))
-    fields = given.others
-    if given.content is not None:
-        _put(fields, "insight", given.content, said="content")
-    if isinstance(fields.get("insight"), dict):
-        fields = _unfolded(fields, "insight")
+    fields, within = given.others, None
+    names = _put(fields, "insight", given.content, said="content")
+    if isinstance(inner := fields.get("insight"), dict):
+        fields, within = _unfolded(fields, "insight"), "insight"
+        names = {name: name for name in fields if name not in inner}
+        names |= _put(fields, "insight", fields.pop("content", None), said="insight.content")
+    many = fields.get("insights")
+    for place, one in enumerate(many if isinstance(many, list) else []):
+        if isinstance(one, dict):
+            at = f"insights.{place}"
+            said = _put(one, "insight", one.pop("content", None), said=f"{at}.content")
+            names |= {f"{at}.{name}": path for name, path in said.items()}
     visit = await knock.into(_same_project(given.project_id, fields))
-    return await insights.submit_insights(_with(request, fields), _of_a_member(visit), dry_run)
+    with _as_sent(names, within=within):
+        return await insights.submit_insights(_with(request, fields), _of_a_member(visit), dry_run)
+
+
+@contextmanager
+def _as_sent(names: Mapping[str, str], *, within: str | None = None) -> Generator[None]:
+    """What the route that is handed to refuses, by the names that were sent.
+
+    names: how a field, or the first part of its path, was sent; any other stands in the object `within`, if any.
+    """
+
+    def sent(field: str) -> str:
+        if field in names:
+            return names[field]
+        head, dot, rest = field.partition(".")
+        if head in names:
+            return f"{names[head]}{dot}{rest}"
+        return ".".join(part for part in (within, "" if within and field == "body" else field) if part)
+
+    try:
+        yield
+    except Invalid as error:
+        raise Invalid(error.detail, errors=[FieldError(sent(one.field), one.message) for one in error.errors]) from None
 
 
 def _with(request: Request, fields: Fields) -> Request:
@@ -194,8 +235,8 @@ def _same_project(project: str | None, fields: dict[str, JsonValue]) -> str | No
     return named
 
 
-def _memory_id(given: UUID | None, fields: dict[str, JsonValue]) -> UUID:
-    """The one memory that is named, taken out of the fields. Raises Invalid where none or two are."""
+def _memory_id(given: UUID | None, fields: dict[str, JsonValue]) -> UUID | None:
+    """The one memory that is named, taken out of the fields. Raises Invalid where two are."""
     inner = fields.pop("id", None)
     if inner is not None:
         try:
@@ -205,15 +246,17 @@ def _memory_id(given: UUID | None, fields: dict[str, JsonValue]) -> UUID:
         if given is not None and given != named:
             raise Invalid(errors=[FieldError("memory.id", "is not the `id` beside it")])
         return named
-    if given is None:
-        raise Invalid(errors=[FieldError("id", "says which memory: give its UUID")])
     return given
 
 
-def _put(fields: dict[str, JsonValue], name: str, value: JsonValue, *, said: str) -> None:
+def _put(fields: dict[str, JsonValue], name: str, value: JsonValue, *, said: str) -> dict[str, str]:
+    """Put in what was sent under another name, if it was; how it was sent. Raises Invalid where it stands twice."""
+    if value is None:
+        return {}
     if name in fields:
         raise Invalid(errors=[FieldError(said, f"is another name of `{name}`: send one of them")])
     fields[name] = value
+    return {name: said}
 
 
 def _unfolded(fields: Fields, name: str) -> dict[str, JsonValue]:

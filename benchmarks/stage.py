@@ -214,16 +214,26 @@ class Driven:
         return len(self.times) / self.seconds
 
 
-async def drive(workers: Sequence[Callable[[Any], Awaitable[object]]], requests: Sequence[Any]) -> Driven:
-    """Give each worker the next request as soon as it has finished its last; a refused request is counted apart."""
-    waiting = iter(requests)
+async def drive(
+    workers: Sequence[Callable[[Any], Awaitable[object]]], requests: Sequence[Any], *, every: float | None = None
+) -> Driven:
+    """Give each worker the next request as soon as it has finished its last; a refused request is counted apart.
+
+    every: seconds from one request's moment to the next one's, from which it is timed; without it each comes when a
+    worker is free.
+    """
+    waiting = enumerate(requests)
     times: list[float] = []
     refused = 0
+    began = time.perf_counter()
 
     async def work(worker: Callable[[Any], Awaitable[object]]) -> None:
         nonlocal refused
-        for request in waiting:
+        for place, request in waiting:
             started = time.perf_counter()
+            if every is not None:
+                await asyncio.sleep(max(0.0, began + place * every - started))
+                started = began + place * every
             try:
                 await worker(request)
             except RuntimeError:
@@ -231,8 +241,7 @@ async def drive(workers: Sequence[Callable[[Any], Awaitable[object]]], requests:
             else:
                 times.append((time.perf_counter() - started) * 1000)
 
-    started = time.perf_counter()
     async with asyncio.TaskGroup() as group:
         for worker in workers:
             group.create_task(work(worker))
-    return Driven(times, time.perf_counter() - started, refused)
+    return Driven(times, time.perf_counter() - began, refused)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import functools
 from collections.abc import AsyncGenerator
@@ -36,6 +37,7 @@ from memcube_ingestion.handlers import on_insights_submitted
 from memcube_ingestion.room import Room as IngestionRoom
 from memcube_ingestion.room import open_room as open_ingestion_room
 from memcube_ingestion.settings import IngestionSettings
+from memcube_ingestion.waiting import Line, claim_due, work_on
 
 
 @contextlib.asynccontextmanager
@@ -72,6 +74,13 @@ async def hearing(room: IngestionRoom, *, subject: str = subjects.INSIGHTS, dura
         yield durable
     finally:
         await subscribers.close()
+
+
+async def work_due(line: Line, room: IngestionRoom) -> bool:
+    """One claim's worth of ingestion's waiting work, all of it at once; True if there was any."""
+    found = await claim_due(line, line.at_once, room)
+    await asyncio.gather(*(work_on(line, claim, room) for claim in found))
+    return bool(found)
 
 
 @contextlib.asynccontextmanager

@@ -105,9 +105,16 @@ async def run_python(example: Example, names: dict[str, Any], page: Path) -> Non
 
 
 def misfits(shown: object, answered: object, at: str = "answer") -> list[str]:
-    """Where what is shown is not what was answered: every name that is shown is there, of the same kind of value."""
-    if shown == ANYTHING or (isinstance(shown, str) and isinstance(answered, str)):
+    """Where what is shown is not what was answered: every name that is shown is there, of the same kind of value.
+
+    Text is as it is shown, with anything where `…` stands.
+    """
+    if shown == ANYTHING:
         return []
+    if isinstance(shown, str) and isinstance(answered, str):
+        wanted = ".*".join(re.escape(part) for part in shown.split(ANYTHING))
+        is_told = re.fullmatch(wanted, answered, re.DOTALL) is not None
+        return [] if is_told else [f"{at}: {shown!r} is shown, {answered!r} was answered"]
     match shown:
         case dict():
             if not isinstance(answered, dict):

@@ -198,7 +198,7 @@ async def test_every_consumer_acknowledges_explicitly_in_bounded_time_and_number
     assert config.max_deliver is not None
     assert 5 <= config.max_deliver <= 100
     assert config.max_deliver == MAX_DELIVER
-    assert config.max_ack_pending == 200
+    assert config.max_ack_pending == 1_000
 
 
 async def test_nobody_builds_a_subscriber_with_the_frameworks_own_ack_policy() -> None:

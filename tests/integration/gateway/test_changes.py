@@ -16,7 +16,7 @@ from tests.fakes.running_gateway import running_gateway
 
 from memcube_common.contracts.catalog import EVENTS
 from memcube_common.embedded.process import until
-from memcube_common.insights.store import SentInsight, announce_receipts
+from memcube_common.insights.announcing import SentInsight, announce_receipts
 from memcube_common.security.principal import Principal
 from memcube_common.testing.servers import HouseDatabase, HouseProject
 from memcube_gateway import domain

@@ -185,7 +185,7 @@ async def test_operators_are_answered_without_a_key(gateway: RunningGateway, htt
         alive, ready, metrics = [await client.get(path) for path in ("/livez", "/readyz", "/metrics")]
 
     assert (alive.status_code, ready.status_code) == (200, 200)
-    assert ready.json()["checks"] == {"postgres": "ok", "nats": "ok"}
+    assert ready.json()["checks"] == {"postgres": "ok", "nats": "ok", "objects": "ok"}
     assert 'route="/v1/projects/{project}/memories/{memory_id}",status="404"' in metrics.text
     assert http.base_url.path.split("/")[3] not in metrics.text
 

@@ -166,6 +166,18 @@ def test_hostile_json_text_is_refused(body: type[BaseModel], written: str) -> No
         body.model_validate_json(text)
 
 
+@pytest.mark.parametrize(("field", "limit"), [("label", 200), ("tags", 64)])
+def test_what_is_too_long_once_composed_is_refused(field: str, limit: int) -> None:
+    grows = "\u0958"  # two characters in NFC, which excludes it from composition
+    for many in (limit // 2, limit // 2 + 1, limit):
+        said = {**SOUND[InsightSubmission], field: grows * many if field == "label" else [grows * many]}
+        if 2 * many <= limit:
+            InsightSubmission.model_validate(said)
+            continue
+        with pytest.raises(ValidationError, match=f"at most {limit} characters"):
+            InsightSubmission.model_validate(said)
+
+
 @pytest.mark.parametrize("body", list(SOUND), ids=lambda body: body.__name__)
 def test_the_limits_themselves_are_accepted(body: type[BaseModel]) -> None:
     taken = body.model_validate(

@@ -373,6 +373,7 @@ def calls_of(pair: Pair, rows: Mapping[str, Sequence[Row]]) -> dict[str, list[Ca
             truth,
         ),
         "hold_sources": anything(f"select memcube.hold_sources({theirs})", user, truth),
+        "hold_lineage": anything(f"select memcube.hold_lineage({theirs})", user, truth),
         "note_denials": anything("select memcube.note_denials('{x}', '{x}', '{x}', '{1}')", worker, truth),
         "take_quota": anything("select memcube.take_quota('memories', 1)", Actor("memcube_quota", pair.a), truth),
         "take_quotas": anything("select memcube.take_quotas('{memories}', '{1}')", user, (*truth, "memories")),

@@ -480,6 +480,7 @@ RULES: Final[Mapping[tuple[str, str], Rule]] = {
     ("relay_cursor", "memcube_relay"): rule(_RELAY, update=_RELAY),
     ("parked", "memcube_operator"): rule(_OPERATOR, delete=_OPERATOR),
     ("insights", "memcube_operator"): rule(_OPERATOR, update=_OPERATOR),
+    ("conversations", "memcube_operator"): rule(_OPERATOR, update=_OPERATOR),
     ("work_queue", "memcube_operator"): rule(_OPERATOR, insert=_OPERATOR),
     ("embedding_models", "memcube_operator"): rule(_OPERATOR, update=_OPERATOR),
     ("embedding_migrations", "memcube_operator"): rule(_OPERATOR, insert=_OPERATOR, update=_OPERATOR),

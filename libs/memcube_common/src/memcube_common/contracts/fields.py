@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import unicodedata
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -28,6 +29,10 @@ QuotaResource = Literal["memories", "bytes", "insights_per_day", "packs"]
 Screening = Literal["off", "tag", "redact"]
 
 
+_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+"""Unicode's category Cc."""
+
+
 def storable(text: str) -> str:
     """Refuse what no database column can keep: NUL characters and lone surrogates."""
     if "\x00" in text:
@@ -40,6 +45,8 @@ def storable(text: str) -> str:
 
 
 def _not_blank(text: str) -> str:
+    if text[:1].isalnum():
+        return text
     if not any(character.isprintable() and not character.isspace() for character in text):
         raise ValueError("must not be blank")
     return text
@@ -62,7 +69,7 @@ def _at_most(limit: int) -> Callable[[str], str]:
 
 
 def _one_line(text: str) -> str:
-    if any(unicodedata.category(character) == "Cc" for character in text):
+    if _CONTROL.search(text):
         raise ValueError("must not contain control characters")
     return text
 

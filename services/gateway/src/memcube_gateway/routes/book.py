@@ -39,7 +39,6 @@ from memcube_common.errors import (
 from memcube_common.memories.domain import NewMemory
 from memcube_common.memories.revisions import (
     find_derived,
-    mark_personal,
     purge_memories,
     set_lifecycle,
     update_memory,
@@ -144,9 +143,9 @@ async def create_memories(request: Request, visit: InVisit) -> Response:
         by_id = {memory.id: n for n, memory in reversed(memories.items())}
         once_each = [memories[n] for n in sorted(by_id.values(), key=lambda n: memories[n].id)]
         for memory_id, error in (await _keep_many(tx, visit.project, once_each, atomic=atomic)).items():
-            results[by_id[memory_id]] = error or BatchResult.model_construct(status="created", id=memory_id)
+            results[by_id[memory_id]] = error or BatchResult.model_construct(status="created", id=memory_id, errors=[])
         for n, memory in memories.items():
-            results.setdefault(n, BatchResult.model_construct(status="exists", id=memory.id))
+            results.setdefault(n, BatchResult.model_construct(status="exists", id=memory.id, errors=[]))
         in_order = [results[n] for n in sorted(results)]
         return 200, _RESULTS.dump_json(BatchResults.model_construct(results=in_order))
 
@@ -180,10 +179,13 @@ async def update_memory_route(request: Request, visit: InVisit, memory_id: Memor
         if change.content is not None:
             await text_only(tx, visit.project, memory_id)
         memory = await update_memory(
-            tx, project=visit.project, memory_id=memory_id, revision=domain.revision(change), expected=expected
+            tx,
+            project=visit.project,
+            memory_id=memory_id,
+            revision=domain.revision(change),
+            expected=expected,
+            kinds=kinds,
         )
-        if kinds:
-            memory = await mark_personal(tx, project=visit.project, memory_id=memory_id, kinds=kinds)
         return (204, b"") if memory is None else (200, _MEMORY.dump_json(memory))
 
     answered = await once(visit, _UPDATE, meant_for(memory_id, expected) + body, update, about=memory_id)

@@ -139,6 +139,23 @@ async def test_unknown_routes_and_methods_are_problem_documents(
 
 
 @pytest.mark.parametrize(
+    ("method", "path", "allowed"),
+    [
+        ("DELETE", "insights", "GET, POST"),
+        ("POST", f"memories/{uuid4()}", "GET, PATCH, DELETE"),
+        ("POST", f"memories/{uuid4()}/payload", "GET, HEAD, PUT"),
+    ],
+)
+async def test_a_method_that_a_path_does_not_take_is_answered_with_those_it_takes(
+    http: httpx.AsyncClient, method: str, path: str, allowed: str
+) -> None:
+    answer = await http.request(method, path)
+
+    assert answer.status_code == 405
+    assert answer.headers["allow"] == allowed
+
+
+@pytest.mark.parametrize(
     ("path", "field"),
     [
         ("memories/not-a-uuid", "memory_id"),

@@ -14,6 +14,7 @@ from pydantic_core import ErrorDetails
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.routing import Match
 
 from memcube_common.errors import (
     FieldError,
@@ -34,6 +35,7 @@ PROBLEM: Final = "application/problem+json"
 ERRORS_MAX: Final = 50
 DENIED: Final = frozenset({401, 403, 404, 429})
 FIELD_LENGTH: Final = 200
+METHODS: Final = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
 _log = structlog.get_logger(__name__)
 
 
@@ -145,12 +147,19 @@ async def _on_bad_parameters(_: Request, error: Exception) -> Response:
     return problem(Invalid(errors=field_errors(error.errors(), skip=1)))
 
 
-async def _on_http_exception(_: Request, error: Exception) -> Response:
+async def _on_http_exception(request: Request, error: Exception) -> Response:
     """What the router itself refuses: no such route, no such method."""
     assert isinstance(error, HTTPException)
     if error.status_code == 405:
-        return problem(MethodNotAllowed(), error.headers)
+        return problem(MethodNotAllowed(), {"allow": ", ".join(_methods_of(request))})
     return problem(NotFound("There is no such route."))
+
+
+def _methods_of(request: Request) -> list[str]:
+    """All methods that the path takes (RFC 9110, 10.2.1); the router itself names those of one route only."""
+    routes = cast("FastAPI", request.app).routes
+    scopes = ({**request.scope, "method": method} for method in METHODS)
+    return [scope["method"] for scope in scopes if any(route.matches(scope)[0] is Match.FULL for route in routes)]
 
 
 async def _on_unexpected(_: Request, error: Exception) -> Response:

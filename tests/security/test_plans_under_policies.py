@@ -14,7 +14,8 @@ from tests.plans import nodes, plans_of
 from tests.rooms import admin
 
 from memcube_cli.isolation.database import insertion
-from memcube_cli.isolation.rows import Pair, rows_of
+from memcube_cli.isolation.pair import Pair
+from memcube_cli.isolation.rows import rows_of
 from memcube_common.db import Statements
 from memcube_common.db.pool import Row
 from memcube_common.search.domain import Filters

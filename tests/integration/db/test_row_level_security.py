@@ -15,7 +15,8 @@ from tests.rooms import admin, opened
 
 from memcube_cli.isolation.catalogue import read_grants, read_tables
 from memcube_cli.isolation.database import insertion
-from memcube_cli.isolation.rows import Pair, rows_of
+from memcube_cli.isolation.pair import Pair
+from memcube_cli.isolation.rows import rows_of
 from memcube_common.db import Database, Statement
 from memcube_common.provision import ROOMS
 from memcube_common.security.principal import Principal

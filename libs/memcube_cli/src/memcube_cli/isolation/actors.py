@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from memcube_cli.isolation.rows import HANDLES, Pair
+from memcube_cli.isolation.pair import HANDLES, Pair
 from memcube_cli.isolation.rules import Actor
 
 _OTHER: Final = "01890000-0000-7000-8000-000000000000"

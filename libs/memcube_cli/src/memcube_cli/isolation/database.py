@@ -18,8 +18,9 @@ import asyncpg
 from memcube_cli.isolation.actors import UPDATES, actors_of, moves_of
 from memcube_cli.isolation.catalogue import Connection, Grant, Table, read_grants, read_tables
 from memcube_cli.isolation.functions import SILENT, calls_of
+from memcube_cli.isolation.pair import Pair
 from memcube_cli.isolation.report import Report
-from memcube_cli.isolation.rows import Pair, rows_of
+from memcube_cli.isolation.rows import rows_of
 from memcube_cli.isolation.rules import Actor, Row, rule_of
 
 ROAD: Final = "database"

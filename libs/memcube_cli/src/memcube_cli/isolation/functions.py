@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from memcube_cli.isolation.rows import GENERATION, Pair
+from memcube_cli.isolation.pair import GENERATION, Pair
 from memcube_cli.isolation.rules import Actor, Row, may_read, rule_of
 
 

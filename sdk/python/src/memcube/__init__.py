@@ -21,9 +21,8 @@ from memcube.errors import (
     Unreachable,
     VersionMismatch,
 )
+from memcube.linked import Chain, ChainReading
 from memcube.models import (
-    Chain,
-    ChainReading,
     Change,
     DryRun,
     Embedding,

@@ -6,7 +6,7 @@ from collections.abc import AsyncGenerator, Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
-from memcube.models import Chain, ChainReading, ChainsAnswer, OrderedChain
+from memcube.linked import Chain, ChainReading, ChainsAnswer, OrderedChain
 from memcube.transport import Method, Transport
 
 

@@ -7,7 +7,7 @@ from typing import Literal
 from urllib.parse import quote
 from uuid import UUID
 
-from memcube.models import (
+from memcube.linked import (
     LinkedMemory,
     LinksAnswer,
     MemoryTask,

@@ -11,6 +11,7 @@ import httpx
 import pytest
 from tests.eventually import eventually
 from tests.fakes.house_work import HouseWork
+from tests.rooms import admin
 
 from memcube_common.memories.revisions import purge_memories
 from memcube_common.memories.store import hold_sources
@@ -92,17 +93,30 @@ async def test_what_is_left_of_a_lineage_is_derived_from_what_is_left_and_bound_
         assert (freed["read_roles"], freed["write_roles"], freed["sensitivity"]) == (readers, [], "confidential")
 
 
-@pytest.mark.parametrize("change", ["ended", "governed"])
+@pytest.mark.parametrize(
+    ("method", "change"),
+    [
+        ("DELETE", None),
+        ("PATCH", {"governance": {"write_roles": []}}),
+        ("PATCH", {"content": "Ask ada@example.org."}),  # which marks it
+    ],
+    ids=["ended", "governed", "marked"],
+)
 async def test_who_derives_from_a_lineage_that_is_being_changed_only_waits(
-    http: httpx.AsyncClient, database: HouseDatabase, house_work: HouseWork, project: HouseProject, change: str
+    http: httpx.AsyncClient,
+    database: HouseDatabase,
+    house_work: HouseWork,
+    project: HouseProject,
+    method: str,
+    change: dict[str, Any] | None,
 ) -> None:
+    async with admin(database) as psql:
+        await psql.execute("update memcube.projects set screening = 'tag' where id = $1", project.slug)
     (source,) = await made(http)
     (child,) = await made(http, source)
-    at = f"memories/{source}"
     async with house_work.db.transaction(Principal.worker("ingestion", project.slug)) as tx:
         await hold_sources(tx, ids=[UUID(child)])
-        asked = http.delete(at) if change == "ended" else http.patch(at, json={"governance": {"write_roles": []}})
-        changing = asyncio.create_task(asked)
+        changing = asyncio.create_task(http.request(method, f"memories/{source}", json=change))
         await eventually(lambda: somebody_waits(database))
         await hold_sources(tx, ids=[UUID(source)])
     assert (await changing).status_code == 200

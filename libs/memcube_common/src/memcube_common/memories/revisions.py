@@ -27,13 +27,15 @@ async def update_memory(
     revision: Revision,
     expected: int | None = None,
     arrived: bool = True,
+    kinds: Collection[str] = (),
 ) -> Memory | None:
     """Make a memory's next version; what was in force before is kept. None where its maker does not see it any more.
 
     expected: the version it must have. arrived: an object that the payload names has just arrived; False for one that
-    the memory had before. New content is searched by its words at once and by meaning once it is embedded;
-    its bytes are taken from the project's quota, since the earlier ones stay. Raises NotFound, VersionMismatch,
-    NotAllowed, Frozen, Held, QuotaExceeded, TryAgain; the transaction must not be committed then.
+    the memory had before. kinds: of personal data, which the memory is marked with too. New content is searched by its
+    words at once and by meaning once it is embedded; its bytes are taken from the project's quota, since the earlier
+    ones stay. Raises NotFound, VersionMismatch, NotAllowed, Frozen, Held, QuotaExceeded, TryAgain; the transaction must
+    not be committed then.
     """
     payload = revision.payload
     asked = (
@@ -48,7 +50,7 @@ async def update_memory(
         revision.kv_hint,
         payload is not None,
     )
-    if revision.governance is not None:
+    if revision.governance is not None or kinds:
         await hold_lineage(tx, ids=[memory_id])
     if await tx.fetch_value(QUERIES["update_memory"], *asked) is None:
         await _hold(tx, project, memory_id, expected)
@@ -61,13 +63,10 @@ async def update_memory(
     memory = (await read_memories(tx, project=project, ids=[memory_id])).get(memory_id)
     if payload is None and revision.label is not None and memory is not None:
         await _revise(tx, memory_id, memory.content or "", None)
+    if kinds:
+        await tx.execute(QUERIES["mark_personal"], memory_id, sorted(kinds))
+        return (await read_memories(tx, project=project, ids=[memory_id])).get(memory_id)
     return memory
-
-
-async def mark_personal(tx: Transaction, *, project: str, memory_id: UUID, kinds: Collection[str]) -> Memory | None:
-    """Add `kinds` to what a memory is marked with, which this transaction has changed; the memory as it is then."""
-    await tx.execute(QUERIES["mark_personal"], memory_id, sorted(kinds))
-    return (await read_memories(tx, project=project, ids=[memory_id])).get(memory_id)
 
 
 async def set_lifecycle(

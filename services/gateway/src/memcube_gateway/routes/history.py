@@ -24,7 +24,7 @@ from memcube_common.memories.history import (
     read_version,
     read_versions,
 )
-from memcube_common.memories.revisions import mark_personal, update_memory
+from memcube_common.memories.revisions import update_memory
 from memcube_gateway.routes import reference
 from memcube_gateway.routes.book import MemoryId, as_version, expected_version, meant_for, ring
 from memcube_gateway.routes.door import InVisit
@@ -135,10 +135,14 @@ async def restore_version(request: Request, visit: InVisit, memory_id: MemoryId,
             words=said.content or "",
         )
         memory = await update_memory(
-            tx, project=visit.project, memory_id=memory_id, revision=revision, expected=expected, arrived=False
+            tx,
+            project=visit.project,
+            memory_id=memory_id,
+            revision=revision,
+            expected=expected,
+            arrived=False,
+            kinds=kinds,
         )
-        if kinds:
-            memory = await mark_personal(tx, project=visit.project, memory_id=memory_id, kinds=kinds)
         return (204, b"") if memory is None else (200, _MEMORY.dump_json(memory))
 
     route = "POST /v1/projects/{project}/memories/{memory_id}/versions/{version}/restore"

@@ -15,7 +15,7 @@ from memcube_common.contracts.api import Memory
 from memcube_common.contracts.payloads import PayloadLink, PayloadLinkRequest
 from memcube_common.errors import NotAllowed, NotFound, VersionMismatch
 from memcube_common.memories.domain import Revision
-from memcube_common.memories.revisions import mark_personal, update_memory
+from memcube_common.memories.revisions import update_memory
 from memcube_common.objects import object_path
 from memcube_common.security.grants import Grant
 from memcube_gateway.arrivals import arrival_of
@@ -120,10 +120,8 @@ async def put_payload(request: Request, visit: InVisit, memory_id: MemoryId) -> 
         revision = Revision(payload=received.payload, words=received.text)
         async with visit.transaction() as tx:
             memory = await update_memory(
-                tx, project=visit.project, memory_id=memory_id, revision=revision, expected=expected
+                tx, project=visit.project, memory_id=memory_id, revision=revision, expected=expected, kinds=kinds
             )
-            if kinds:
-                memory = await mark_personal(tx, project=visit.project, memory_id=memory_id, kinds=kinds)
     await ring(visit)
     return shown(memory)
 

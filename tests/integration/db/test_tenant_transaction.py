@@ -240,3 +240,29 @@ async def test_2000_cancelled_and_failed_transactions_of_20_projects_mix_nothing
     for project in projects:
         assert found.get(project, 0) >= committed[project]
     assert sum(found.values()) - sum(committed.values()) <= outcomes["cancelled"]
+
+
+async def test_a_project_that_holds_its_share_of_connections_leaves_others_theirs(database: HouseDatabase) -> None:
+    db = await Database.open(database.dsn("ingestion"), room="test", size=3, share=2, statement_timeout=5.0)
+    a, b = Principal.worker("ingestion", "a"), Principal.worker("ingestion", "b")
+    try:
+        async with contextlib.AsyncExitStack() as held:
+            for _ in range(2):
+                await held.enter_async_context(db.transaction(a))
+            with pytest.raises(TryAgain):
+                async with db.transaction(a, deadline=0.05):
+                    pass
+            third = asyncio.create_task(_asked(db, a))
+            assert await _asked(db, b) == "b"
+            assert not third.done()
+        assert await third == "a"
+        assert not db._turns  # pyright: ignore[reportPrivateUsage]
+    finally:
+        await db.close()
+
+
+async def _asked(db: Database, principal: Principal) -> str:
+    async with db.transaction(principal, deadline=2.0) as tx:
+        row = await tx.fetch_one(WHO)
+        assert row is not None
+        return row["project"]

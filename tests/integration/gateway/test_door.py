@@ -142,8 +142,8 @@ async def test_unknown_routes_and_methods_are_problem_documents(
     ("method", "path", "allowed"),
     [
         ("DELETE", "insights", "GET, POST"),
-        ("POST", f"memories/{uuid4()}", "GET, PATCH, DELETE"),
-        ("POST", f"memories/{uuid4()}/payload", "GET, HEAD, PUT"),
+        ("POST", "memories/01a20354-b4e7-7454-8ed8-197fc35091cd", "GET, PATCH, DELETE"),
+        ("POST", "memories/01a20354-b4e7-7454-8ed8-197fc35091cd/payload", "GET, HEAD, PUT"),
     ],
 )
 async def test_a_method_that_a_path_does_not_take_is_answered_with_those_it_takes(
@@ -174,8 +174,8 @@ async def test_bad_parameters_are_named(http: httpx.AsyncClient, path: str, fiel
 
 
 async def test_a_request_id_is_given_back_if_it_is_fit_for_a_log(http: httpx.AsyncClient) -> None:
-    kept = await http.get(f"memories/{uuid4()}", headers={"x-request-id": "abc-1"})
-    made = await http.get(f"memories/{uuid4()}", headers={"x-request-id": "a b"})
+    kept = await http.get("memories/01a20354-b4e7-7454-8ed8-197fc35091cd", headers={"x-request-id": "abc-1"})
+    made = await http.get("memories/01a20354-b4e7-7454-8ed8-197fc35091cd", headers={"x-request-id": "a b"})
 
     assert kept.headers["x-request-id"] == "abc-1"
     assert len(made.headers["x-request-id"]) == 32
@@ -189,7 +189,7 @@ async def test_an_unexpected_error_tells_nothing_about_the_inside(
 
     monkeypatch.setattr("memcube_gateway.together.read_memories", fails)
 
-    answer = await http.get(f"memories/{uuid4()}")
+    answer = await http.get("memories/01a20354-b4e7-7454-8ed8-197fc35091cd")
 
     assert (answer.status_code, answer.json()["code"]) == (500, "internal")
     assert "secret" not in answer.text
@@ -197,7 +197,7 @@ async def test_an_unexpected_error_tells_nothing_about_the_inside(
 
 
 async def test_operators_are_answered_without_a_key(gateway: RunningGateway, http: httpx.AsyncClient) -> None:
-    await http.get(f"memories/{uuid4()}")
+    await http.get("memories/01a20354-b4e7-7454-8ed8-197fc35091cd")
     async with httpx.AsyncClient(base_url=gateway.url) as client:
         alive, ready, metrics = [await client.get(path) for path in ("/livez", "/readyz", "/metrics")]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import asyncpg
@@ -20,7 +21,7 @@ from memcube_ingestion import handlers
 from memcube_ingestion.handlers import LAST_DELIVERIES, on_insights_submitted
 from memcube_ingestion.room import Room
 from memcube_ingestion.screened import screen_insights
-from memcube_ingestion.turns import Turn
+from memcube_ingestion.turns import Returns, Turn
 
 if TYPE_CHECKING:
     Psql = asyncpg.Connection[Row]
@@ -97,6 +98,23 @@ async def test_what_takes_long_to_look_through_comes_back_and_nobody_waits_for_i
         await on_insights_submitted(back, room)
     assert {one.answer for one in dear} == {"ack"}
     assert await kept(psql, project.slug) == 6
+
+
+async def test_what_is_put_off_comes_back_behind_what_was_put_off_before_it(
+    database: HouseDatabase, psql: Psql, project: HouseProject
+) -> None:
+    await psql.execute("update memcube.projects set screening = 'redact' where id = $1", project.slug)
+    numbers = "".join(f"+1 212 555 {n:04d} " for n in range(600))
+    first, second = (
+        deliveries(project.slug, *(f"{batch} {n} {numbers}" for n in range(many))) for batch, many in ((1, 5), (2, 2))
+    )
+    async with ingestion_room(database, portion=1, screening_share=0.001) as opened:
+        room = replace(opened, returns=Returns(clock=lambda: 0.0))
+        await on_insights_submitted(first, room)
+        await on_insights_submitted(second, room)
+    before, behind = ([delay for one in batch for delay in one.delays] for batch in (first, second))
+    assert (len(before), len(behind)) == (4, 1)
+    assert max(before) < behind[0], "or they crowd out what others bring meanwhile"
 
 
 async def test_what_is_too_long_once_redacted_is_set_aside_at_once_and_its_neighbours_are_kept(

@@ -73,6 +73,7 @@ async def place(request: pytest.FixtureRequest, s3: S3Server, tmp_path: Path) ->
         root.mkdir(mode=0o700)
         yield Place(open_objects(settings(objects_dir=root)), LocalStore(prefix=root))
     else:
+        await obstore.put_async(s3.store(BUCKET), "makes-the-bucket", b"")
         yield Place(open_objects(bucket_settings(s3, BUCKET)), s3.store(BUCKET))
 
 
@@ -347,6 +348,20 @@ async def test_one_project_never_takes_all_the_room_and_those_of_it_that_wait_ho
         async with room.held(25, project="other", within=0):
             assert not more.done()
     await more
+
+
+async def test_who_leaves_as_room_comes_free_takes_none_of_it_along() -> None:
+    room = InFlight(100)
+    async with room.held(100, project="p", within=0):
+        leaving = asyncio.create_task(held(room, 60, "p"))
+        staying = asyncio.create_task(held(room, 60, "p"))
+        await asyncio.sleep(0)
+        leaving.cancel()
+    await asyncio.wait({leaving, staying})
+    assert leaving.cancelled()
+    await staying
+    async with room.held(100, project="p", within=0):
+        pass
 
 
 async def held(room: InFlight, size: int, project: str) -> None:

@@ -99,6 +99,8 @@ CONTEXT = {
 EXAMPLES = [pytest.param(kind, text, id=f"{kind}-{n}") for kind, all_ in FOUND.items() for n, text in enumerate(all_)]
 
 LEFT_ALONE = [
+    NETHERLANDS + "7f",
+    "xapp-socket-mode-application-name-is-long-here",
     "Released on 2026-11-22 at 18:25:23.004512+00:00, version 10.4.19.2 (build 1.2.3.4), formerly v3.14.15-rc.1.",
     "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b, e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855",
     "0192f0c1-7c3a-7b1e-9d2a-5f6e7d8c9b0a, order 2026-000123-77, invoice 4711 0815, ticket JIRA-12345, PO 123-45-678",

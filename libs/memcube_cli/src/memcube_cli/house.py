@@ -27,7 +27,7 @@ INTERRUPTED: Final = 130
 
 
 class GatewaySettings(BaseSettings):
-    """A gateway somewhere else; without these, commands speak to the stack of the checkout."""
+    """A gateway that is named; without these, commands speak to the stack of the checkout."""
 
     model_config = SettingsConfigDict(env_prefix="MEMCUBE_", frozen=True, extra="ignore", env_ignore_empty=True)
 
@@ -104,28 +104,31 @@ def the_house() -> House:
     settings = CliSettings()
     elsewhere = GatewaySettings()
     home = home_folder(settings.home, Path.cwd())
+    stack = StackFile(home).read()
+    ours = None if stack is None or not stack.is_running else stack
     if elsewhere.url is not None:
         if elsewhere.key is None:
             fail("MEMCUBE_URL is set, MEMCUBE_KEY is not.")
+        if ours is not None and ours.gateway != elsewhere.url.rstrip("/"):
+            ours = None
         return House(
             home=home,
             gateway=elsewhere.url,
             project=elsewhere.project or "demo",
             key=elsewhere.key.get_secret_value(),
-            nats=settings.nats_url,
-            postgres=settings.postgres_dsn,
-            is_local=False,
+            nats=settings.nats_url or (ours and ours.nats),
+            postgres=settings.postgres_dsn or (ours and ours.postgres),
+            is_local=ours is not None,
         )
-    stack = StackFile(home).read()
-    if stack is None or not stack.is_running or stack.gateway is None or stack.key is None:
+    if ours is None or ours.gateway is None or ours.key is None:
         fail("MemCube does not run in this checkout. Start it with: make up")
     return House(
         home=home,
-        gateway=stack.gateway,
-        project=stack.project,
-        key=stack.key,
-        nats=stack.nats,
-        postgres=stack.postgres,
+        gateway=ours.gateway,
+        project=ours.project,
+        key=ours.key,
+        nats=ours.nats,
+        postgres=ours.postgres,
         is_local=True,
     )
 

@@ -121,6 +121,7 @@ async def open_room(settings: GatewaySettings) -> AsyncGenerator[Room]:
                 settings.postgres_dsn.get_secret_value(),
                 room="gateway",
                 size=settings.pool_size,
+                share=max(1, settings.pool_size * 3 // 5),
                 statement_timeout=settings.statement_timeout,
                 connect_timeout=settings.connect_timeout,
             ),

@@ -162,7 +162,7 @@ async def _settle(portion: Sequence[tuple[Msg, Readable]], room: Room, turn: Tur
         )
     except NotNow:
         for message, _ in portion:
-            await message.nak(delay=turn.pause())
+            await message.nak(delay=room.returns.pause(project, turn.cost))
         return
     except Unfit as error:
         own = Turn(room.screening, math.inf)  # as long again as what was looked through just now
@@ -224,7 +224,8 @@ async def _refuse(message: Msg, letter: Spoilt, room: Room, turn: Turn) -> None:
     try:
         await _patiently(lambda: _park(letter, origin, room, own))
     except NotNow:
-        await message.nak(delay=turn.pause())
+        project = letter.sender.project if letter.sender else ""
+        await message.nak(delay=room.returns.pause(project, turn.cost))
         return
     await message.term()
 

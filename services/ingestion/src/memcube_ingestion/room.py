@@ -20,6 +20,7 @@ from memcube_common.language.build import build_language_model
 from memcube_common.language.protocol import LanguageModel
 from memcube_common.screening import ScreeningThreads
 from memcube_ingestion.settings import IngestionSettings
+from memcube_ingestion.turns import Returns
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +37,7 @@ class Room:
     stored: Counter
     parked: Counter
     screening: ScreeningThreads
+    returns: Returns
     writing: asyncio.Semaphore
     language: LanguageModel | None = None
 
@@ -70,6 +72,7 @@ async def open_room(settings: IngestionSettings) -> AsyncGenerator[Room]:
             stored=Counter("memcube_insights_stored", "Insights that became memories.", ["via"], registry=registry),
             parked=Counter("memcube_insights_parked", "Messages set aside.", registry=registry),
             screening=screening,
+            returns=Returns(),
             writing=asyncio.Semaphore(settings.writers),
             language=language,
         )

@@ -19,6 +19,25 @@ class NotNow(Exception):
     """The project had its share of this batch: what was not looked through yet comes back later."""
 
 
+class Returns:
+    """When what is put off comes back, over all batches: of one project one after the other, as fast as it is done.
+
+    Each behind all that were put off before it: those that came back too soon would fill the batches, and what others
+    brought meanwhile would wait behind them.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._until: dict[str, float] = {}
+
+    def pause(self, project: str, cost: float) -> float:
+        """Seconds after which the next is worth another try, if it takes `cost`: `LONGEST_PAUSE` at most."""
+        now = self._clock()
+        self._until = {waiting: until for waiting, until in self._until.items() if until > now}
+        self._until[project] = min(self._until.get(project, now) + cost, now + LONGEST_PAUSE - 1.0)
+        return 1.0 + self._until[project] - now
+
+
 class Turn:
     """One project's share of one batch: `share` seconds of a processor for looking through what it brought.
 
@@ -30,9 +49,9 @@ class Turn:
         self._threads = threads
         self._share = share
         self._one_by_one = asyncio.Lock()
+        self._began = time.monotonic()
         self._spent = 0.0
         self._looked_through = 0
-        self._put_off = 0
 
     async def look(self, pieces: Sequence[Callable[[], T]]) -> list[T]:
         """What each of `pieces` returns, in order. Raises NotNow where the share is spent, and what a piece raises."""
@@ -43,10 +62,10 @@ class Turn:
                 [lambda piece=piece: self._counted(piece) for piece in pieces], within=None, cost_most=math.inf
             )
 
-    def pause(self) -> float:
-        """Seconds after which the next that is put off is worth another try: as long as those before it will take."""
-        self._put_off += 1
-        return min(LONGEST_PAUSE, 1.0 + self._put_off * self._spent / max(1, self._looked_through))
+    @property
+    def cost(self) -> float:
+        """Seconds that one piece took, on average, with all that was done beside it: so fast is what waits done."""
+        return (time.monotonic() - self._began) / max(1, self._looked_through)
 
     def _counted(self, piece: Callable[[], T]) -> T:
         began = time.thread_time()

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from typing import Any, Final
+from weakref import WeakValueDictionary
 
 import asyncpg
 import structlog
@@ -108,15 +109,24 @@ class Transaction:
 class Database:
     """A pool of connections to one Postgres, handed out only inside a tenant transaction."""
 
-    def __init__(self, pool: asyncpg.Pool[Row], *, connect_timeout: float) -> None:
+    def __init__(self, pool: asyncpg.Pool[Row], *, connect_timeout: float, share: int | None = None) -> None:
         self._pool = pool
         self._connect_timeout = connect_timeout
+        self._share = share
+        self._turns = WeakValueDictionary[str, asyncio.Semaphore]()
 
     @classmethod
     async def open(
-        cls, dsn: str, *, room: str, size: int = 6, statement_timeout: float = 10.0, connect_timeout: float = 1.0
+        cls,
+        dsn: str,
+        *,
+        room: str,
+        size: int = 6,
+        share: int | None = None,
+        statement_timeout: float = 10.0,
+        connect_timeout: float = 1.0,
     ) -> Database:
-        """Open the pool of `room`: at most `size` connections; times in seconds.
+        """Open the pool of `room`: at most `size` connections, `share` of them for one project; times in seconds.
 
         Raises TryAgain where Postgres does not answer.
         """
@@ -144,7 +154,7 @@ class Database:
             )
         except _GONE as error:
             raise TryAgain("Postgres does not answer", after=1.0) from error
-        return cls(pool, connect_timeout=connect_timeout)
+        return cls(pool, connect_timeout=connect_timeout, share=share)
 
     async def close(self) -> None:
         """Close every connection, waiting at most two seconds for those in use."""
@@ -168,7 +178,7 @@ class Database:
         Invalid where a policy or a rule of the database refuses what was asked.
         """
         try:
-            async with asyncio.timeout(deadline):
+            async with asyncio.timeout(deadline), self._turn(principal.project):
                 connection = await self._pool.acquire(timeout=self._connect_timeout)
                 healthy = False
                 try:
@@ -197,6 +207,15 @@ class Database:
                 raise asyncio.CancelledError from error
             _log.warning("database_away", error=type(error).__name__)
             raise TryAgain("Postgres does not answer", after=1.0) from error
+
+    def _turn(self, project: str) -> contextlib.AbstractAsyncContextManager[None]:
+        """One of the connections that `project` may have at once: who waits for its own leaves others theirs."""
+        if self._share is None or not project:
+            return contextlib.nullcontext()
+        turn = self._turns.get(project)
+        if turn is None:
+            turn = self._turns[project] = asyncio.Semaphore(self._share)
+        return turn
 
 
 def _refusal(error: Exception, principal: Principal) -> MemCubeError | None:

@@ -60,6 +60,8 @@ class InFlight:
     def _admit(self) -> None:
         for asked in tuple(self._waiting):
             size, project, turn = asked
+            if turn.done():  # it was cancelled, and is about to leave
+                continue
             mine = self._held[project]
             if mine and mine + size > self._share:
                 continue

@@ -156,6 +156,8 @@ def _ibans(text: str, proofs: Proofs) -> Iterator[Span]:
             end = places[length - 1] + 1 if length <= len(compact) else None
             if end is None:
                 break
+            if match[0][0].islower() and text[end : end + 1].isalnum():  # a hash, say
+                continue
             number = compact[:length].upper()
             if _mod_97(number[4:] + number[:4]) == 1 and iban.is_valid(number, check_country=False):
                 yield match.start(), end, "iban"

@@ -35,7 +35,7 @@ _OWN: Final[Sequence[tuple[str, str, re.Pattern[str]]]] = (
     ("secret:github_token", "github_pat_", re.compile(r"(?<![A-Za-z0-9_-])github_pat_[A-Za-z0-9_]{40,}+")),
     ("secret:docker_token", "dckr_", re.compile(r"(?<![A-Za-z0-9_-])dckr_(?:pat|oat)_[A-Za-z0-9_-]{20,}+")),
     ("secret:huggingface_token", "hf_", re.compile(r"(?<![A-Za-z0-9_-])hf_[A-Za-z0-9]{34,}+")),
-    ("secret:slack_token", "xapp-", re.compile(r"(?<![A-Za-z0-9_-])xapp-[A-Za-z0-9-]{30,}+")),
+    ("secret:slack_token", "xapp-", re.compile(r"(?<![A-Za-z0-9_-])xapp-\d-[A-Za-z0-9-]{30,}+")),
     ("secret:npm_token", "npm_", re.compile(r"(?<![A-Za-z0-9_-])npm_[A-Za-z0-9]{36,}+")),
     ("secret:npm_token", "_authToken", re.compile(r"(?<=:_authToken=)[^\s\[]\S{7,255}+")),
 )

@@ -22,8 +22,8 @@ from memcube_common.security.principal import Principal
 
 LEASE_SECONDS: Final = 4.0
 POLL_SECONDS: Final = 0.15
-REST_FACTOR: Final = 4.0
-LONGEST_REST: Final = 0.1
+REST_FACTOR: Final = 2.0
+LONGEST_REST: Final = 0.03
 """After a window that was not full the relay rests this many times as long as the window took, at most so many seconds:
 carrying one change costs as much as carrying fifty, so more may arrive. A lone change is carried at once."""
 WINDOW: Final = 1000

@@ -337,6 +337,26 @@ async def test_one_that_takes_long_keeps_nobody_waiting_but_for_its_own_place(
     await psql.execute("delete from memcube.work_queue where item_id = $1", slow.id)
 
 
+async def test_what_waits_is_taken_as_soon_as_a_place_is_free(
+    reading: Room, server: OpenAIServer, gateway_db: Database, psql: Psql, project: HouseProject
+) -> None:
+    """However long the room lets the bell ring where there was nothing to do."""
+    talks = [a_talk(f"One of many: {n}.") for n in range(4)]
+    for talk in talks:
+        await accept(gateway_db, project.slug, talk)
+        server.converse(Completion(orjson.dumps({"insights": []}).decode()))
+    done: list[Claim] = []
+
+    async def do(claim: Claim, room: Room) -> None:
+        await conversations.keep_conversation(claim, room)
+        done.append(claim)
+
+    bell = await reading.bus.bell("rooms.test.nobody-rings")
+    line = replace(conversations.line_of(reading), do=do, at_once=1, gather=60.0)
+    async with task(work_off(line, bell, reading), "conversations"):
+        await eventually(lambda: len(done) == len(talks), within=5.0)
+
+
 async def test_what_a_language_model_says_is_screened_before_it_is_kept(
     reading: Room, server: OpenAIServer, gateway_db: Database, psql: Psql, project: HouseProject
 ) -> None:

@@ -36,7 +36,8 @@ class Line:
     """A kind of work: `do` does one piece or raises Later, `give_up` ends one tried `attempts` times, told why.
 
     lease: seconds a claim is ours; a room that dies gives it back then. pause: seconds between two looks,
-    unless the bell rings; it rings for other work too, so that gather: seconds are let go by before it is answered.
+    unless the bell rings. gather: seconds that are let go by before it is answered where there was nothing to do: it
+    rings for other work too.
     """
 
     kind: Kind
@@ -81,7 +82,8 @@ async def work_off(line: Line, bell: Bell, room: Room) -> None:
                 one.add_done_callback(ended)
             if not found:
                 await bell.wait(line.pause)
-                await asyncio.sleep(line.gather)
+                if free:  # there was nothing to do
+                    await asyncio.sleep(line.gather)
 
 
 async def claim_due(line: Line, most: int, room: Room) -> list[Claim]:
